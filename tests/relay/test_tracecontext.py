@@ -53,7 +53,7 @@ def test_reads_what_is_valid(value: str | bytes) -> None:
         f"00_{TRACE}_{SPAN}_01",
         f"01-{TRACE}-{SPAN}-01x",
         f"00-{TRACE}-{SPAN}-01,{VALID}",
-        f"00-{TRACE}-{SPAN}-٠١",
+        f"00-{TRACE}-{SPAN}-\u0660\u0661",
         VALID + "\n",
     ],
 )
