@@ -1,0 +1,221 @@
+"""Getting spans out without ever making anyone wait.
+
+One `Exporter` per backend: a bounded queue and a thread that empties it in batches. `submit` takes no lock
+and does no I/O; a backend that is slow, full or gone costs spans of its own, counted by reason, and nobody
+else's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from driftline.settings import Settings
+from driftline.tracing.presets import Target
+
+log = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """Delivers one batch, or does not. The stock OTLP exporters are senders."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult: ...
+
+    def shutdown(self) -> None: ...
+
+
+class QueueSettings(Settings, frozen=True, kw_only=True):
+    """Of each exporter. The first three are `OTEL_BSP_*`, by their specified names."""
+
+    max_queue_size: int = 2048
+    """Spans."""
+    max_export_batch_size: int = 512
+    schedule_delay: float = 1.0
+    """Seconds between batches; also about what a kill can lose."""
+    max_queue_bytes: int = 64 * 1024 * 1024
+    max_batch_bytes: int = 2 * 1024 * 1024
+    """Below the 4 MiB that gRPC servers take by default."""
+
+    def __post_init__(self) -> None:
+        if (
+            min(self.max_queue_size, self.max_export_batch_size, self.max_queue_bytes, self.max_batch_bytes)
+            < 1
+        ):
+            raise ValueError("sizes of an export queue must be at least 1")
+        if self.max_export_batch_size > self.max_queue_size:
+            raise ValueError(
+                f"max_export_batch_size ({self.max_export_batch_size}) is larger than "
+                f"max_queue_size ({self.max_queue_size}): a batch could never fill"
+            )
+        if not self.schedule_delay > 0:
+            raise ValueError(f"schedule_delay is {self.schedule_delay}; it must be above 0")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> QueueSettings:
+        """Raises `ValueError` naming the variable that is not a number in its range."""
+        default = cls()
+        size = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", default.max_queue_size)
+        return cls(
+            max_queue_size=size,
+            max_export_batch_size=_number(
+                environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", min(default.max_export_batch_size, size)
+            ),
+            schedule_delay=_number(environ, "OTEL_BSP_SCHEDULE_DELAY", round(default.schedule_delay * 1000))
+            / 1000,
+        )
+
+
+def _number(environ: Mapping[str, str], variable: str, default: int) -> int:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"{variable} is {text!r}; write a whole number above 0")
+    return int(text)
+
+
+class Exporter:
+    """`submit` is called from one thread; everything else may be called from any."""
+
+    def __init__(self, name: str, sender: Sender, settings: QueueSettings) -> None:
+        self.name = name
+        self.dropped: Counter[str] = Counter()
+        """Spans that were lost, by reason: `queue_full`, `failed`, `shutdown`."""
+        self.batches: Counter[str] = Counter()
+        """Batches, by outcome: `success`, `failure`."""
+        self.submitted = 0
+        self.exported = 0
+        self._sender = sender
+        self._settings = settings
+        self._queue: deque[tuple[ReadableSpan, int]] = deque()
+        # Bytes in the queue are the difference of two sums with one writer each, so neither needs a lock.
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._wake = threading.Event()
+        self._stopping = False
+        self._closing = threading.Lock()
+        self._closed = False
+        self._failing = False
+        self._worker = threading.Thread(target=self._work, name=f"export-{name}", daemon=True)
+        self._worker.start()
+
+    def submit(self, span: ReadableSpan, size: int) -> None:
+        """Queue `span`, of about `size` bytes, or count it as dropped."""
+        settings = self._settings
+        self.submitted += 1
+        if self._stopping:
+            self.dropped["shutdown"] += 1
+            return
+        if (
+            len(self._queue) >= settings.max_queue_size
+            or self._bytes_in - self._bytes_out + size > settings.max_queue_bytes
+        ):
+            self.dropped["queue_full"] += 1
+            return
+        self._bytes_in += size
+        self._queue.append((span, size))
+        if len(self._queue) >= settings.max_export_batch_size:
+            self._wake.set()
+
+    def shutdown(self, timeout: float) -> None:
+        """Send what is queued, for at most `timeout` seconds, and stop; what is left is counted as dropped.
+
+        To be called when nothing is submitted any more.
+        """
+        deadline = time.monotonic() + timeout
+        self._stopping = True
+        self._wake.set()
+        self._worker.join(max(0.0, deadline - time.monotonic()))
+        with self._closing:
+            self._closed = True
+            self.dropped["shutdown"] += self.submitted - self.exported - self.dropped.total()
+        self._sender.shutdown()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait(self._settings.schedule_delay)
+            self._wake.clear()
+            while batch := self._next_batch():
+                self._send(batch)
+                if not self._stopping and len(self._queue) < self._settings.max_export_batch_size:
+                    break
+            if self._stopping and not self._queue:
+                return
+
+    def _next_batch(self) -> list[ReadableSpan]:
+        batch: list[ReadableSpan] = []
+        size = 0
+        while self._queue and len(batch) < self._settings.max_export_batch_size:
+            if batch and size + self._queue[0][1] > self._settings.max_batch_bytes:
+                break
+            span, span_size = self._queue.popleft()
+            batch.append(span)
+            size += span_size
+            self._bytes_out += span_size
+        return batch
+
+    def _send(self, batch: list[ReadableSpan]) -> None:
+        try:
+            delivered = self._sender.export(batch) is SpanExportResult.SUCCESS
+        except Exception:
+            if not self._failing:
+                log.exception("exporter %s failed", self.name)
+            delivered = False
+        with self._closing:
+            if self._closed:
+                return
+            self.batches["success" if delivered else "failure"] += 1
+            if delivered:
+                self.exported += len(batch)
+            else:
+                self.dropped["failed"] += len(batch)
+        if self._failing == delivered:
+            self._failing = not delivered
+            if delivered:
+                log.info("exporter %s delivers again; %d spans were lost", self.name, self.dropped["failed"])
+            else:
+                log.warning("exporter %s does not deliver: its spans are dropped until it does", self.name)
+
+
+class OncePerKind(logging.Filter):
+    """Lets one line of each kind (logger and format string) through: a backend that is down says so once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[tuple[str, str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = (record.name, str(record.msg))
+        new = kind not in self._seen
+        self._seen.add(kind)
+        return new
+
+
+def connect(target: Target) -> SpanExporter:
+    """The stock exporter for `target`. Imported late: a process needs one of three, and gRPC is large."""
+    if target.protocol == "console":
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415
+
+        return ConsoleSpanExporter()
+    if target.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415
+
+        _quieten("opentelemetry.exporter.otlp.proto.grpc.exporter")
+        return grpc.OTLPSpanExporter(endpoint=target.endpoint, headers=target.headers or None)
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415
+
+    _quieten("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    return http.OTLPSpanExporter(endpoint=target.endpoint, headers=target.headers or None)
+
+
+def _quieten(logger: str) -> None:
+    filters = logging.getLogger(logger).filters
+    if not any(isinstance(one, OncePerKind) for one in filters):
+        filters.append(OncePerKind())
