@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-.PHONY: help install run test unit stack bench lint lock clean
+.PHONY: help install run test unit stack bench bench-peers lint lock lock-stack clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,19 @@ run: $(STAMP) ## the demo: simulated upstream, sidecar, traffic, then a shift
 test: $(STAMP) ## everything that can be tested on this machine
 	@$(BIN)/pytest
 
+stack: $(STAMP) ## the real components that tests/stack/ starts, in a cache outside the checkout
+	@$(BIN)/python -m scripts.stack
+
+bench: $(STAMP) ## CPU, latency and memory beside nginx and vllm-router; BENCH=--quick for a short look
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+# An environment of its own, as its requirements are not ours.
+BENCH_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/driftline
+bench-peers: $(STAMP) ## vllm-router for make bench, in a cache outside the checkout
+	@$(BIN)/uv venv --quiet --clear $(BENCH_CACHE)/vllm-router-0.1.17
+	@$(BIN)/uv pip install --quiet --python $(BENCH_CACHE)/vllm-router-0.1.17/bin/python vllm-router==0.1.17
+	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo "nginx is missing: apt-get install nginx-light"
+
 lint: $(STAMP) ## ruff, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -37,6 +50,10 @@ lint: $(STAMP) ## ruff, mypy
 lock: $(STAMP) ## resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 		--group dev pyproject.toml --output-file requirements.lock
+
+lock-stack: $(STAMP) ## resolve the vLLM environment of make stack anew
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+		--override scripts/stack/vllm.overrides scripts/stack/vllm.in --output-file scripts/stack/vllm.lock
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,26 @@
+"""No proxy: what load generator, upstream and kernel take by themselves. Latencies are given above it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from benchmarks.peers import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.machine import Cores
+
+
+class Direct:
+    name = "direct"
+    telemetry = "–"
+
+    def missing(self) -> str:
+        return ""
+
+    @contextlib.contextmanager
+    def start(self, upstream: str, cores: Cores, directory: Path) -> Iterator[Running]:  # noqa: ARG002
+        yield Running(upstream, {}, {})

@@ -1,0 +1,30 @@
+"""Python's floor: see `benchmarks.splice`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from benchmarks import machine
+from benchmarks.peers import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Splice:
+    name = "bare splice"
+    telemetry = "none"
+
+    def missing(self) -> str:
+        return ""
+
+    @contextlib.contextmanager
+    def start(self, upstream: str, cores: machine.Cores, directory: Path) -> Iterator[Running]:
+        port = machine.free_port()
+        command = [sys.executable, "-m", "benchmarks.splice", "--port", str(port), "--upstream", upstream]
+        with machine.process(command, cores.proxy, log=directory / "splice.log") as started:
+            machine.wait_listening(port, started)
+            yield Running(f"127.0.0.1:{port}", {"proxy": started.pid}, {})

@@ -1,0 +1,45 @@
+"""vllm-router, the Rust router of the vLLM project, in an environment of its own (`make bench-peers`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import machine
+from benchmarks.peers import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION = "0.1.17"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "driftline"
+ROUTER = CACHE / f"vllm-router-{VERSION}" / "bin" / "vllm-router"
+
+
+class VllmRouter:
+    name = "vllm-router"
+    telemetry = "metrics"
+
+    def missing(self) -> str:
+        return "" if ROUTER.exists() else f"vllm-router {VERSION}: make bench-peers"
+
+    @contextlib.contextmanager
+    def start(self, upstream: str, cores: machine.Cores, directory: Path) -> Iterator[Running]:
+        port = machine.free_port()
+        command = [
+            str(ROUTER),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--worker-urls",
+            f"http://{upstream}",
+        ]
+        command += ["--prometheus-port", str(machine.free_port())]
+        # Its defaults are made for several workers: with one there is nothing to choose, and nothing to log.
+        command += ["--policy", "round_robin", "--log-level", "error"]
+        with machine.process(command, cores.proxy, log=directory / "vllm-router.log") as started:
+            machine.wait_listening(port, started)
+            yield Running(f"127.0.0.1:{port}", {"router": started.pid}, {})
