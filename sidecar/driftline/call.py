@@ -14,6 +14,9 @@ from driftline.exchange import NEVER, Exchange
 
 Operation = Literal["chat", "text_completion", "embeddings"]
 
+Unread = Literal["request_not_json", "request_encoding", "response_not_json", "response_encoding"]
+"""Why a body told nothing: it is not a JSON object, or is compressed in a way that is not read."""
+
 
 class TextPart(msgspec.Struct, tag_field="type", tag="text"):
     content: str
@@ -174,6 +177,7 @@ class Call(msgspec.Struct):
     embedding_dimensions: int | None = None
     truncated_record: bool = False
     """A body was larger than the relay keeps: messages are incomplete, scanned fields are not."""
+    unread: list[Unread] = msgspec.field(default_factory=list)
     attribution: Attribution = msgspec.field(default_factory=Attribution)
 
     signals: dict[str, str | bool | float] = msgspec.field(default_factory=dict)
