@@ -135,7 +135,8 @@ class Exporter:
         self._worker.join(max(0.0, deadline - time.monotonic()))
         with self._closing:
             self._closed = True
-            self.dropped["shutdown"] += self.submitted - self.exported - self.dropped.total()
+            if lost := self.submitted - self.exported - self.dropped.total():
+                self.dropped["shutdown"] += lost
         self._sender.shutdown()
 
     def _work(self) -> None:
