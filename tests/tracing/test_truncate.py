@@ -31,6 +31,8 @@ value = st.recursive(
 
 def is_cut(whole: Any, cut: Any) -> bool:
     """Same shape and values, strings excepted: those are whole, or a beginning and the mark."""
+    if type(whole) is not type(cut):
+        return False
     if isinstance(whole, str):
         head, dots, _ = cut.rpartition("…")
         marked = bool(dots) and cut == f"{head}…[{len(whole)} characters]" and whole.startswith(head)

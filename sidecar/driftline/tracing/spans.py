@@ -207,11 +207,11 @@ def _cost(cost: Cost, attributes: Attributes) -> None:
 
 
 def _attribution(call: Call, attributes: Attributes) -> None:
-    for name, value in call.exchange.request_headers:
+    for name, text in call.exchange.request_headers:
         if name == "baggage":
-            attributes.update(langfuse_attributes(value))
+            attributes.update(langfuse_attributes(text))
         elif name == "x-request-id":
-            attributes[semconv.HTTP_REQUEST_ID] = [value]
+            attributes[semconv.HTTP_REQUEST_ID] = [text]
     who, variant = call.attribution, call.exchange.variant or None
     for value, *keys in (
         (who.session, semconv.SESSION_ID, semconv.LANGFUSE_SESSION_ID),
