@@ -1,0 +1,266 @@
+"""The configuration: one YAML file, `DRIFTLINE_*` variables and flags, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import yaml
+
+from driftline.cost.prices import Price
+from driftline.drift.settings import DriftSettings
+from driftline.listeners import Address
+from driftline.quality.settings import QualitySettings
+from driftline.relay.sampling import Sampler
+from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Timeouts
+from driftline.settings import Settings
+from driftline.tracing.content import CaptureSettings
+from driftline.tracing.presets import ExporterSettings
+
+_log = logging.getLogger(__name__)
+_PREFIX = "DRIFTLINE_"
+_NOT_KEYS = frozenset({"CONFIG", "LOG", "LOG_LEVEL", "CACHE", "REQUIRE_STACK"})
+"""Variables with our prefix that are not paths to keys."""
+_SECRET = re.compile(r"token|secret|password|authorization|api[-_]?key", re.IGNORECASE)
+_MASK = "********"
+
+
+class AdminSettings(Settings, frozen=True, kw_only=True):
+    listen: str = "127.0.0.1:9464"
+    token: str = ""
+    """Asked for by everything on the admin port except `/healthz`, `/readyz` and, by default, `/metrics`."""
+    metrics_auth: bool = False
+    """`/metrics` asks for the token too."""
+
+    def __post_init__(self) -> None:
+        if not Address(self.listen).loopback and not self.token:
+            raise ValueError(
+                f"listen is {self.listen}, which other machines can reach, and there is no token: "
+                "set admin.token (or DRIFTLINE_ADMIN__TOKEN), or listen on 127.0.0.1"
+            )
+        if self.metrics_auth and not self.token:
+            raise ValueError("metrics_auth needs a token: set admin.token")
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    """Every key of the file. Each part is defined beside the code that it sets."""
+
+    listen: str = "127.0.0.1:8080"
+    admin: AdminSettings = AdminSettings()
+    relays: int = 1
+    """Relay processes; they share the port."""
+    relay: RelaySettings = RelaySettings()
+    state_dir: str = "./.driftline"
+    pools: list[Pool] = []
+    exporters: list[ExporterSettings] = []
+    prices: list[Price] = []
+    drift: DriftSettings = DriftSettings()
+    quality: QualitySettings = QualitySettings()
+    capture: CaptureSettings = CaptureSettings()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+
+    def __post_init__(self) -> None:
+        Address(self.listen)
+        if not 1 <= self.relays <= 64:
+            raise ValueError(f"relays is {self.relays}; it goes from 1 to 64")
+        if len(self.pools) > 1:
+            raise ValueError("pools has more than one entry; routes between pools are not built yet")
+
+    def data_plane(self, environ: Mapping[str, str]) -> DataPlane:
+        """The part that relays are told."""
+        sampler = {
+            name: environ[name]
+            for name in ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")
+            if name in environ
+        }
+        return DataPlane(
+            pools=self.pools, relay=self.relay, limits=self.limits, timeouts=self.timeouts, sampler=sampler
+        )
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The text says where, what, and how to mend it."""
+
+
+def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
+    """The effective configuration: flags over `DRIFTLINE_*` over the file over defaults.
+
+    `flags` maps key paths (`admin.listen`) to values; None is not given. Raises `ConfigError`.
+    """
+    document = _Document(path)
+    for key, value in _from_environment(environ).items():
+        document.set(key, value, f"{_PREFIX}{key.upper().replace('.', '__')}")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            document.set(key, value, f"--{key.rpartition('.')[0] or key}")
+    try:
+        config = msgspec.convert(document.values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(document.explain(error)) from None
+    try:
+        Sampler.from_env(environ)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return config
+
+
+def upstream_flag(url: str) -> list[dict[str, Any]]:
+    """`--upstream URL` as the value of `pools`."""
+    return [{"endpoints": [{"url": url}]}]
+
+
+def masked(config: Config) -> dict[str, Any]:
+    """The configuration as plain values, secrets masked."""
+
+    def mask(value: Any, name: str) -> Any:
+        if isinstance(value, dict):
+            return {key: mask(inner, "secret" if name == "headers" else key) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [mask(inner, name) for inner in value]
+        return _MASK if isinstance(value, str) and value and _SECRET.search(name) else value
+
+    plain = msgspec.to_builtins(config)
+    return {key: mask(value, key) for key, value in plain.items()}
+
+
+class _Document:
+    """The values of a file, and where each was written."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.values: dict[str, Any] = {}
+        self._path = path
+        self._places: dict[str, str] = {}
+        if path is None:
+            return
+        try:
+            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from None
+        if root is None:
+            return
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(
+                f"{path}:1: a configuration is a mapping of keys such as `listen: 127.0.0.1:8080`"
+            )
+        self.values = self._build(root, "$")
+
+    def _build(self, node: yaml.Node, place: str) -> Any:
+        line = f"{self._path}:{node.start_mark.line + 1}"
+        self._places[place] = line
+        if isinstance(node, yaml.MappingNode):
+            values: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = str(key_node.value)
+                inner = f"{place}.{key}"
+                if key in values:
+                    raise ConfigError(
+                        f"{self._path}:{key_node.start_mark.line + 1}: {_spoken(inner)} is there twice; keep one"
+                    )
+                values[key] = self._build(value_node, inner)
+                self._places[inner] = f"{self._path}:{key_node.start_mark.line + 1}"
+            return values
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(inner, f"{place}[{i}]") for i, inner in enumerate(node.value)]
+        constructor = yaml.SafeLoader("")
+        return constructor.construct_object(node)
+
+    def set(self, key: str, value: Any, source: str) -> None:
+        *parents, last = key.split(".")
+        values = self.values
+        for parent in parents:
+            inner = values.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"{source}: {parent} is not a mapping in {self._path}, so {key} cannot be set"
+                )
+            values = inner
+        values[last] = value
+        self._places["$." + key] = source
+
+    def explain(self, error: msgspec.ValidationError) -> str:
+        """Where, what, and the fix, from msgspec's message: `problem - at $.path`."""
+        problem, _, place = str(error).rpartition(" - at ")
+        place = place.strip("`")
+        if not problem:
+            problem, place = str(error), "$"
+        unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem)
+        if unknown:
+            known = _fields_at(place)
+            close = difflib.get_close_matches(unknown[1], known, 1)
+            place = f"{place}.{unknown[1]}"
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+            problem = f"is not a key; {hint}"
+        return f"{self._place(place)}: {_spoken(place)}: {problem}"
+
+    def _place(self, place: str) -> str:
+        """The most exact known origin of `place`."""
+        while place and place not in self._places:
+            place = re.sub(r"(\.[^.\[\]]+|\[[^\]]*\])$", "", place) if place != "$" else ""
+        return self._places.get(place) or (str(self._path) if self._path else "configuration")
+
+
+def _spoken(place: str) -> str:
+    return place.removeprefix("$.").removeprefix("$") or "the configuration"
+
+
+def _type_at(place: str) -> Any:
+    """The declared type at a path such as `$.pools[0].endpoints`, or None."""
+    kind: Any = Config
+    for step in re.findall(r"\.([^.\[\]]+)|(\[[^\]]*\])", place):
+        if step[0]:
+            fields = (
+                {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+                if _is_struct(kind)
+                else {}
+            )
+            kind = fields.get(step[0])
+        else:
+            kind = next(iter(get_args(kind)), None)
+        structs = [option for option in get_args(kind) if _is_struct(option)]
+        if not _is_struct(kind) and structs and getattr(kind, "__origin__", None) is not list:
+            kind = structs[0]
+    return kind
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _fields_at(place: str) -> list[str]:
+    kind = _type_at(place)
+    return [field.encode_name for field in msgspec.structs.fields(kind)] if _is_struct(kind) else []
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`DRIFTLINE_ADMIN__LISTEN=…` as `{"admin.listen": …}`. Text stays text; the rest is read as YAML."""
+    values: dict[str, Any] = {}
+    for variable in sorted(environ):
+        name = variable.removeprefix(_PREFIX)
+        if name == variable or name in _NOT_KEYS:
+            continue
+        key = name.lower().replace("__", ".")
+        kind = _type_at("$." + key)
+        if kind is None:
+            # Not an error: Kubernetes sets DRIFTLINE_PORT and the like for a service of that name.
+            _log.warning("%s is not a key of the configuration: ignored", variable)
+            continue
+        text = environ[variable]
+        try:
+            values[key] = text if kind is str else yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{variable}: {text!r} is not YAML") from None
+    return values
+
+
+__all__ = ["AdminSettings", "Config", "ConfigError", "Endpoint", "load", "masked", "upstream_flag"]

@@ -1,0 +1,51 @@
+"""The line between the supervisor and each of its processes: JSON lines over a socket pair.
+
+A process takes the end of the line as the word to stop, so it never outlives its supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+_LIMIT = 16 * 1024 * 1024
+
+
+class Control:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, descriptor: int | socket.socket) -> Control:
+        sock = socket.socket(fileno=descriptor) if isinstance(descriptor, int) else descriptor
+        return cls(*await asyncio.open_connection(sock=sock, limit=_LIMIT))
+
+    def say(self, message: Any) -> None:
+        """Send one message; nothing happens if the other side is gone."""
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(message) + b"\n")
+
+    async def receive(self, kind: type[T]) -> T:
+        """The next message. Raises `EOFError` when the line has ended."""
+        line = await self._reader.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("the other process is gone")
+        return msgspec.json.decode(line, type=kind)
+
+    async def closed(self) -> None:
+        """Wait for the end of the line."""
+        while await self._reader.read(65536):
+            pass
+
+    def end(self) -> None:
+        """Say that nothing more will be said: to a child, stop."""
+        if not self._writer.is_closing():
+            self._writer.write_eof()
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,137 @@
+"""The observer: exchanges in, calls out to everyone who watches, and what the admin port shows of it all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from driftline import __version__, dialects
+from driftline.call import Call
+from driftline.config import Config
+from driftline.console.app import application
+from driftline.cost.prices import TokenPricer
+from driftline.exchange import decode
+from driftline.observer.intake import Intake
+from driftline.observer.recent import RecentCalls, detail, summary
+from driftline.relay.counters import Row
+from driftline.tracing.observer import TraceObserver
+
+_log = logging.getLogger(__name__)
+_FLUSH_SECONDS = 5.0
+_KEYS = ("model", "variant", "team", "operation", "outcome", "error_type", "session", "user")
+
+
+class Service:
+    """Implements the console's `View`."""
+
+    def __init__(self, config: dict[str, Any], intake: Intake) -> None:
+        self._config = msgspec.convert(config, Config)
+        self._intake = intake
+        self._started = time.time()
+        self.processes: list[dict[str, Any]] = []
+        self._recent = RecentCalls()
+        self._tracing = TraceObserver.start(self._config.exporters, self._config.capture, os.environ)
+        # In order: what enriches the call first, what reports it after.
+        self._observers: list[tuple[str, Callable[[Call], None]]] = [
+            ("cost", TokenPricer(self._config.prices).observe),
+            ("tracing", self._tracing.observe),
+            ("recent", self._recent.observe),
+        ]
+        self.faults: Counter[str] = Counter()
+        """Calls that an observer failed on, by observer."""
+        self.untraced = 0
+        """Exchanges that are no call: passed on, counted, nothing else."""
+        self._runner: web.AppRunner | None = None
+        Path(self._config.state_dir).mkdir(parents=True, exist_ok=True)
+
+    async def start(self, admin: socket.socket) -> None:
+        """Serve the admin port."""
+        self._runner = web.AppRunner(
+            application(self, self._config.admin), access_log=None, handle_signals=False
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, admin).start()
+
+    async def stop(self) -> None:
+        """Flush what is on its way out, save what must survive, close the port."""
+        self._tracing.shutdown(_FLUSH_SECONDS)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def consume(self, record: bytes, _: Row) -> None:
+        """One record from a relay. Never raises: a telemetry fault is counted, and logged once per kind."""
+        try:
+            call = dialects.read(decode(record))
+        except Exception:
+            self._fault("exchange")
+            return
+        if call is None:
+            self.untraced += 1
+            return
+        for name, observe in self._observers:
+            try:
+                observe(call)
+            except Exception:
+                self._fault(name)
+
+    def _fault(self, name: str) -> None:
+        self.faults[name] += 1
+        if self.faults[name] == 1:
+            _log.exception("%s failed on a call; further failures of its kind are only counted", name)
+
+    def tick(self, now: float) -> None:
+        """Once a second."""
+
+    # View
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        return b"", "text/plain"
+
+    def health(self) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "version": __version__,
+            "processes": self.processes,
+            "calls_in_memory": len(self._recent),
+            "observer_faults": dict(self.faults),
+        }
+
+    def ready(self) -> bool:
+        return self._intake.block.totals().ready
+
+    def traces(self, limit: int, wanted: dict[str, str]) -> list[dict[str, Any]]:
+        if unknown := set(wanted) - set(_KEYS):
+            raise ValueError(
+                f"cannot filter by {', '.join(sorted(unknown))}; by {', '.join(_KEYS)} and limit"
+            )
+        return [summary(call) for call in self._recent.newest(limit, **wanted)]
+
+    def trace(self, trace_id: bytes) -> list[dict[str, Any]]:
+        return [detail(call) for call in self._recent.of_trace(trace_id)]
+
+    def drift(self) -> dict[str, Any]:
+        return {}
+
+    def incidents(self) -> list[Any]:
+        return []
+
+    def baselines(self) -> list[Any]:
+        return []
+
+    def export_baseline(self, model: str, variant: str) -> bytes:
+        raise KeyError(f"no baseline of {model} {variant}")
+
+    def import_baseline(self, model: str, variant: str, document: bytes) -> None:
+        pass
+
+    def change_baseline(self, model: str, variant: str, action: str) -> None:
+        pass

@@ -1,0 +1,93 @@
+"""The way out of the data plane: exchange records to the observer, never waited for.
+
+A Unix stream socket; each record is preceded by its length (4 bytes, big-endian), the first by a greeting that
+names the relay's row of counters. What cannot be sent is dropped and counted; traffic does not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from typing import cast
+
+from driftline import exchange as exchanges
+from driftline.exchange import Exchange
+from driftline.relay.counters import Row
+
+LENGTH = struct.Struct(">I")
+GREETING = struct.Struct(">4sI")
+MAGIC = b"DRF1"
+MAX_RECORD = 4 * 1024 * 1024
+"""Two bodies of 256 KiB and what was scanned, with room."""
+BOUND = 16 * 1024 * 1024
+"""Bytes that may wait for a slow observer."""
+
+_log = logging.getLogger(__name__)
+
+
+class Channel(asyncio.Protocol):
+    """Connects, and connects again, to the observer's socket."""
+
+    def __init__(self, path: str, row: Row, *, bound: int = BOUND) -> None:
+        self._path = path
+        self._row = row
+        self._bound = bound
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._stay_connected(), name="channel")
+
+    async def _stay_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.create_unix_connection(lambda: self, self._path)
+            except OSError as error:
+                # The supervisor keeps the listening socket open while the observer restarts, so this is rare.
+                _log.warning("no channel to the observer: %s", error)
+                await asyncio.sleep(0.2)
+                continue
+            await self._lost.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", transport)
+        self._lost.clear()
+        # Whatever the last observer had not taken died with it.
+        row = self._row
+        taken = row["observed"] + row["dropped.unreadable"] + row["dropped.observer_lost"]
+        row.add("dropped.observer_lost", row["sent"] - taken)
+        transport.write(GREETING.pack(MAGIC, row.index))
+        transport.set_write_buffer_limits(high=self._bound)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._lost.set()
+
+    def send(self, exchange: Exchange) -> None:
+        """Hand over one record, or count why not."""
+        transport, row = self._transport, self._row
+        if transport is None or transport.is_closing():
+            row.add("dropped.channel_closed")
+            return
+        record = exchanges.encode(exchange)
+        if len(record) > MAX_RECORD:
+            row.add("dropped.too_large")
+        elif transport.get_write_buffer_size() + len(record) > self._bound:
+            row.add("dropped.channel_full")
+        else:
+            transport.write(LENGTH.pack(len(record)) + record)
+            row.add("sent")
+
+    async def drain(self, deadline: float) -> None:
+        """Let what was handed over reach the observer's socket; give up at `deadline` (loop time)."""
+        loop = asyncio.get_running_loop()
+        while self._transport and self._transport.get_write_buffer_size() and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if self._task:
+            self._task.cancel()
+        if self._transport:
+            self._transport.close()

@@ -1,0 +1,290 @@
+"""The client's side: reads requests, keeps their order, answers one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from time import monotonic_ns
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from driftline.relay.transaction import Refusal, Transaction
+
+if TYPE_CHECKING:
+    from driftline.relay.server import Relay
+
+_log = logging.getLogger(__name__)
+_LINGER = 2_000_000_000
+"""Nanoseconds to read on after an error reply, as nginx does."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection of a client. Requests queue here when pipelined (RFC 9112 §9.3.2)."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any data
+        self.read_at = monotonic_ns()
+        """When the last bytes arrived: the clock of the header, body and keep-alive timeouts."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._parsing: Transaction | None = None
+        self._in_head = False
+        self._head_began = 0
+        self._head_size = 0
+        self._current: Transaction | None = None
+        self._waiting: deque[Transaction] = deque()
+        self._tunnel: asyncio.Transport | None = None
+        self._upgrading = False
+        self._after_upgrade = b""
+        self._paused_by: set[str] = set()
+        self._deaf = False
+        """No further request is read from this connection."""
+        self._closing = False
+        self._linger_until = 0
+        self._write_paused = False
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.relay.clients.add(self)
+        self.relay.row.add("connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.relay.clients.discard(self)
+        self.relay.row.add("connections", -1)
+        self._closing = True
+        if self._tunnel is not None:
+            self._tunnel.close()
+        unanswered = [self._current, *self._waiting, self._parsing]
+        self._current = self._parsing = None
+        self._waiting.clear()
+        for transaction in unanswered:
+            if transaction is not None and transaction.started:
+                transaction.client_gone(tunnelled=self._tunnel is not None)
+
+    def data_received(self, data: bytes) -> None:
+        self.read_at = monotonic_ns()
+        if self._tunnel is not None:
+            self._tunnel.write(data)
+        elif self._upgrading:
+            self._after_upgrade += data
+        elif not self._deaf:
+            self._parse(data)
+            self._advance()
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._after_upgrade = data[upgrade.args[0] :]
+            self._upgrading = True
+        except httptools.HttpParserCallbackError:
+            _log.exception("could not take a request")
+            self._refuse(Refusal(500, "the request could not be processed", "internal_error"))
+        except httptools.HttpParserError as error:
+            self._refuse(Refusal(400, f"not an HTTP request: {error}", "bad_http"))
+        limit = self.relay.settings.limits.header_bytes
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > limit:
+                self._refuse(
+                    Refusal(431, f"the request header is larger than {limit} bytes", "header_too_large")
+                )
+
+    def pause_writing(self) -> None:
+        """The client reads slowly: read its own upstream slowly too."""
+        self._write_paused = True
+        if self._current is not None and self._current.upstream is not None:
+            self._current.upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._current is not None and self._current.upstream is not None:
+            self._current.upstream.resume_reading()
+        self._advance()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._parsing = Transaction(self, self.read_at)
+        self._in_head = True
+        self._head_began = self.read_at
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        assert self._parsing is not None
+        self._parsing.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        assert self._parsing is not None
+        (self._parsing.fields if self._in_head else self._parsing.trailers).append((name, value))
+
+    def on_headers_complete(self) -> None:
+        transaction = self._parsing
+        assert transaction is not None
+        self._in_head = False
+        transaction.method = self._parser.get_method()
+        transaction.version = self._parser.get_http_version()
+        transaction.head_complete()
+        self._waiting.append(transaction)
+
+    def on_body(self, data: bytes) -> None:
+        assert self._parsing is not None
+        self._parsing.request_body(data)
+
+    def on_message_complete(self) -> None:
+        assert self._parsing is not None
+        self._parsing.request_complete()
+        self._parsing = None
+
+    # One request at a time
+
+    def _advance(self) -> None:
+        """Begin the next request if none is being answered; send on what arrived of the one that is."""
+        while self._current is None and self._waiting and not (self._closing or self._write_paused):
+            self._current = self._waiting.popleft()
+            self._begin(self._current)
+        current = self._current
+        if current is None:
+            return
+        if current.refusal is not None:
+            self._deaf = True
+            current.refuse(current.refusal)
+            return
+        if current.promise_to_continue():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if current.dispatched_at or current.held:
+            current.flush()
+        else:
+            current.dispatch()
+        if self._waiting:
+            self.pause_reading("pipelined")
+        elif current.upload_full:
+            self.pause_reading("upload")
+
+    def _begin(self, transaction: Transaction) -> None:
+        refusal = transaction.refusal or self.relay.refusal(transaction)
+        if refusal is not None:
+            transaction.refuse(refusal)
+        elif transaction.path.startswith("/-/"):
+            self.relay.answer_locally(transaction)
+        elif self._upgrading and not transaction.upgrade:
+            self.not_upgraded()
+
+    def finished(self, transaction: Transaction) -> None:
+        """`transaction` has ended: on to the next, or close."""
+        if transaction is not self._current:
+            return
+        self._current = None
+        if not transaction.finished_request or transaction.refusal is not None:
+            self._linger()
+        elif not transaction.keep_alive:
+            self.close()
+        else:
+            self.resume_reading("pipelined")
+            self.not_upgraded()
+            if self._waiting:
+                # Not from here: the call stack would grow with the pipeline.
+                asyncio.get_running_loop().call_soon(self._advance)
+
+    # Upgrades: llhttp stops after a request that names one, and what follows is either the tunnel's or, when
+    # the upgrade is refused or is none that we pass on (h2c), the next request.
+
+    def not_upgraded(self) -> None:
+        if self._upgrading:
+            self._upgrading = False
+            self._parser = httptools.HttpRequestParser(self)
+            rest, self._after_upgrade = self._after_upgrade, b""
+            if rest:
+                asyncio.get_running_loop().call_soon(self.data_received, rest)
+
+    def tunnel(self, upstream: asyncio.Transport) -> None:
+        """The upstream switched protocols: bytes go both ways from now on, unread."""
+        self._tunnel = upstream
+        self._upgrading = False
+        if self._after_upgrade:
+            upstream.write(self._after_upgrade)
+
+    # Writing and closing
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def pause_reading(self, reason: str) -> None:
+        if not self._paused_by and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._paused_by.add(reason)
+
+    def resume_reading(self, reason: str) -> None:
+        if reason in self._paused_by:
+            self._paused_by.discard(reason)
+            if not self._paused_by and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    @property
+    def paused(self) -> bool:
+        """We are not reading, so that nothing arrives is not the client's doing."""
+        return bool(self._paused_by)
+
+    def close(self) -> None:
+        """Let what is written leave, then close."""
+        self._closing = self._deaf = True
+        self.transport.close()
+
+    def _linger(self) -> None:
+        """Close, but read on for a while: closing with unread bytes resets the connection, and the client would
+        lose the error it has been sent (RFC 9112 §9.6)."""
+        self._closing = self._deaf = True
+        self._linger_until = monotonic_ns() + _LINGER
+        self._paused_by.clear()
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def end_of_grace(self) -> None:
+        """The shutdown waits no longer."""
+        if self._current is not None:
+            self._current.fail(503, "drained", "the sidecar is shutting down", code="shutting_down")
+        self.close()
+
+    @property
+    def idle(self) -> bool:
+        return self._current is None and not self._waiting and self._parsing is None and self._tunnel is None
+
+    # Bad requests and slow ones
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """What arrives is not a request, or not an acceptable one: say so after the answers before it, and close."""
+        self._deaf = True
+        transaction = self._parsing or Transaction(self, self.read_at)
+        self._parsing, self._in_head = None, False
+        if not transaction.started:
+            transaction.start()
+            self._waiting.append(transaction)
+        transaction.refusal = refusal
+        if transaction is self._current:
+            transaction.refuse(refusal)
+
+    def check_timeouts(self, now: int) -> None:
+        """Called a few times a second by the relay."""
+        timeouts = self.relay.settings.timeouts
+        if self._linger_until and now > self._linger_until:
+            self.transport.abort()
+        if self._closing or self._tunnel is not None:
+            return
+        if self._current is not None:
+            self._current.check_timeouts(now)
+        elif self._in_head and timeouts.header and now - self._head_began > timeouts.header * 1e9:
+            self._refuse(
+                Refusal(408, f"the request header took longer than {timeouts.header:g} s", "slow_header")
+            )
+            self._advance()
+        elif self.idle and timeouts.keep_alive and now - self.read_at > timeouts.keep_alive * 1e9:
+            self.close()

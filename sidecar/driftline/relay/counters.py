@@ -1,0 +1,143 @@
+"""Counters that outlive the process that counts.
+
+One block of shared memory, owned by the supervisor: a row of 64-bit integers per relay incarnation. A relay
+writes its row, the observer writes the columns named after it in the same row; no cell has two writers, so no
+lock is needed. Because the block survives both, the books can be balanced after any kill:
+
+    started = observed + Σ dropped            (once nothing is in flight)
+
+A row is given to one incarnation of a relay. When that process is gone and everything it had sent is read,
+the observer settles the row: what it started and nobody saw is counted as `relay_lost`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import IO, NamedTuple, get_args
+
+from driftline.exchange import Outcome
+
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+DROP_REASONS = ("channel_full", "channel_closed", "too_large", "observer_lost", "unreadable", "relay_lost")
+
+_COLUMNS = (
+    "incarnation",  # 0: free. Written by the supervisor.
+    "settled",  # 1: the process is gone and the books are balanced. Written by the observer.
+    "ready",  # 1: an upstream answers its health check
+    "started",
+    "active",
+    "sent",  # records handed to the channel
+    "observed",  # records that became calls, or were read and need not
+    "connections",
+    *(f"outcome.{name}" for name in OUTCOMES),
+    *(f"dropped.{reason}" for reason in DROP_REASONS),
+)
+_INDEX = {name: i for i, name in enumerate(_COLUMNS)}
+WIDTH = len(_COLUMNS)
+ROWS = 256
+"""Rows of live relays and of dead ones not settled yet; row 0 holds the sum of all that were settled."""
+SIZE = ROWS * WIDTH * 8
+
+
+def column(name: str) -> int:
+    return _INDEX[name]
+
+
+class Row:
+    """One incarnation's counters. `row.cells[column("started")] += 1` is the hot path's whole cost."""
+
+    def __init__(self, block: Block, index: int) -> None:
+        self.index = index
+        self.cells = block.cells[index * WIDTH : (index + 1) * WIDTH]
+
+    def __getitem__(self, name: str) -> int:
+        return self.cells[_INDEX[name]]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self.cells[_INDEX[name]] = value
+
+    def add(self, name: str, amount: int = 1) -> None:
+        self.cells[_INDEX[name]] += amount
+
+    def dropped(self) -> int:
+        return sum(self[f"dropped.{reason}"] for reason in DROP_REASONS)
+
+
+class Totals(NamedTuple):
+    """Sums over all relays that ever ran under this supervisor."""
+
+    active: int
+    started: int
+    observed: int
+    requests: dict[str, int]
+    """By outcome; those of killed relays as `relay_lost`."""
+    dropped: dict[str, int]
+    """Exchange records that never reached an observer, by reason."""
+    ready: bool
+
+
+class Block:
+    """The shared block. The supervisor creates it, the others map it by its descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._map = mmap.mmap(fd, SIZE)
+        self.cells = memoryview(self._map).cast("q")
+
+    @classmethod
+    def create(cls) -> tuple[Block, IO[bytes]]:
+        """A new zeroed block and the file it lives in; keep the file open and pass its descriptor on."""
+        file = tempfile.TemporaryFile(prefix="driftline-counters-")  # noqa: SIM115
+        os.ftruncate(file.fileno(), SIZE)
+        return cls(file.fileno()), file
+
+    def row(self, index: int) -> Row:
+        return Row(self, index)
+
+    def rows(self) -> list[Row]:
+        """Rows in use, settled or not."""
+        return [row for row in map(self.row, range(1, ROWS)) if row["incarnation"]]
+
+    def allocate(self, incarnation: int) -> Row:
+        """A row for a new relay process. Settled rows are folded into row 0 and used again."""
+        for index in range(1, ROWS):
+            row = self.row(index)
+            if row["settled"]:
+                self._fold(row)
+            if not row["incarnation"]:
+                row["incarnation"] = incarnation
+                return row
+        raise RuntimeError(f"{ROWS - 1} relays died and none could be settled: is the observer running?")
+
+    def _fold(self, row: Row) -> None:
+        past = self.row(0)
+        for name in _COLUMNS[3:]:
+            past.add(name, row[name])
+        row.cells[:] = memoryview(bytes(WIDTH * 8)).cast("q")
+
+    def totals(self) -> Totals:
+        rows = [self.row(0), *self.rows()]
+        live = [row for row in rows[1:] if not row["settled"]]
+        requests = {name: sum(row[f"outcome.{name}"] for row in rows) for name in OUTCOMES}
+        dropped = {reason: sum(row[f"dropped.{reason}"] for row in rows) for reason in DROP_REASONS}
+        started = sum(row["started"] for row in rows)
+        active = sum(row["active"] for row in live)
+        return Totals(
+            active=active,
+            started=started,
+            observed=sum(row["observed"] for row in rows),
+            requests=requests | {"relay_lost": started - sum(requests.values()) - active},
+            dropped=dropped,
+            ready=any(row["ready"] for row in live),
+        )
+
+
+def settle(row: Row) -> int:
+    """Balance a dead relay's row; returns how many of its requests were lost with it."""
+    lost = row["started"] - row["observed"] - row.dropped()
+    row.add("dropped.relay_lost", lost)
+    row["active"] = 0
+    row["ready"] = 0
+    row["settled"] = 1
+    return lost

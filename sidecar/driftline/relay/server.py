@@ -1,0 +1,169 @@
+"""A relay process: sockets in, sockets out, records to the observer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Coroutine
+from time import monotonic_ns
+from typing import Any, Protocol
+
+from driftline.relay import headers, replies
+from driftline.exchange import Exchange
+from driftline.relay.client import ClientConnection
+from driftline.relay.counters import Row
+from driftline.relay.pool import Pool
+from driftline.relay.sampling import Sampler
+from driftline.relay.settings import DataPlane
+from driftline.relay.transaction import Refusal, Transaction
+
+_log = logging.getLogger(__name__)
+_SWEEP_SECONDS = 0.25
+_PROBE_SECONDS = 1.0
+_IDLE_DRAIN_SECONDS = 5.0
+"""A draining relay keeps idle connections this long, for a request that may be on its way."""
+
+
+class Recorder(Protocol):
+    """Takes the record of every exchange, without making anyone wait; `Channel` in production."""
+
+    def send(self, exchange: Exchange) -> None: ...
+    async def drain(self, deadline: float) -> None: ...
+
+
+class Relay:
+    """What the connections of one process share."""
+
+    def __init__(self, settings: DataPlane, channel: Recorder, row: Row, *, probing: bool = True) -> None:
+        self.settings = settings
+        self.channel = channel
+        self.row = row
+        self.sampler = Sampler.from_env(settings.sampler)
+        self.pool = Pool(settings.pools[0], self)
+        self.clients: set[ClientConnection] = set()
+        self.draining = False
+        self._probing = probing
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._servers: list[asyncio.Server] = []
+
+    # Life
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve connections of `listener`, which is listening already."""
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(lambda: ClientConnection(self), sock=listener))
+        self.spawn(self._sweep())
+        if self._probing:
+            self.spawn(self._probe())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in the background; a failure is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background work failed", exc_info=error)
+
+    async def _sweep(self) -> None:
+        """Timeouts are looked at four times a second: cheaper than a timer per request."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = monotonic_ns()
+            for client in list(self.clients):
+                client.check_timeouts(now)
+            for endpoint in self.pool.endpoints:
+                endpoint.sweep()
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.gather(*(endpoint.probe() for endpoint in self.pool.endpoints))
+            self.row["ready"] = int(self.pool.ready and not self.draining)
+            await asyncio.sleep(_PROBE_SECONDS)
+
+    async def drain(self) -> None:
+        """Accept nothing new, let what runs end within the grace period, hand over the last records."""
+        loop = asyncio.get_running_loop()
+        grace = self.settings.timeouts.drain
+        deadline = loop.time() + grace
+        idle_until = loop.time() + min(_IDLE_DRAIN_SECONDS, grace)
+        self.draining = True
+        self.row["ready"] = 0
+        for server in self._servers:
+            server.close()
+        while self.clients and loop.time() < deadline:
+            if loop.time() >= idle_until:
+                for client in [client for client in self.clients if client.idle]:
+                    client.close()
+            await asyncio.sleep(0.02)
+        for client in list(self.clients):
+            client.end_of_grace()
+        await self.channel.drain(loop.time() + 2.0)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End at once: connections are closed, background work is cancelled."""
+        for server in self._servers:
+            server.close()
+        for client in list(self.clients):
+            client.end_of_grace()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for endpoint in self.pool.endpoints:
+            endpoint.close()
+
+    # Requests that are not the upstream's
+
+    def refusal(self, transaction: Transaction) -> Refusal | None:
+        """Why this request may not go to an upstream."""
+        limits = self.settings.limits
+        if transaction.version not in ("1.0", "1.1"):
+            return Refusal(505, f"HTTP/{transaction.version} is not spoken here", "http_version")
+        if transaction.method == b"CONNECT":
+            return Refusal(
+                405, "CONNECT is for forward proxies; this is a reverse proxy", "method_not_allowed"
+            )
+        hosts = sum(name.lower() == b"host" for name, _ in transaction.fields)
+        if hosts > 1 or (hosts == 0 and transaction.version == "1.1"):
+            return Refusal(
+                400, f"{hosts or 'no'} Host headers; HTTP/1.1 needs one (RFC 9112 §3.2)", "bad_host"
+            )
+        if transaction.chunked_request and transaction.version == "1.0":
+            return Refusal(400, "chunked framing in an HTTP/1.0 request (RFC 9112 §6.1)", "bad_http")
+        if sum(len(name) + len(value) + 4 for name, value in transaction.fields) > limits.header_bytes:
+            return Refusal(
+                431, f"the request header is larger than {limits.header_bytes} bytes", "header_too_large"
+            )
+        if limits.body_bytes and (transaction.length or 0) > limits.body_bytes:
+            return Refusal(
+                413, f"the request body is larger than {limits.body_bytes} bytes", "body_too_large"
+            )
+        if limits.concurrent_requests and self.row["active"] > limits.concurrent_requests:
+            return Refusal(
+                503, f"more than {limits.concurrent_requests} requests at once", "too_many_requests"
+            )
+        return None
+
+    def answer_locally(self, transaction: Transaction) -> None:
+        """`/-/live` and `/-/ready`."""
+        path = transaction.path
+        if path == "/-/live":
+            status, body = 200, {"status": "live"}
+        elif path == "/-/ready":
+            ready = self.pool.ready and not self.draining
+            status, body = (200, {"status": "ready"}) if ready else (503, {"status": "not ready"})
+            if not ready:
+                body |= {"upstreams": self.pool.problems()}  # type: ignore[dict-item]
+        else:
+            status, body = 404, {"error": f"{path} is not known; /-/live and /-/ready are"}
+        fields: headers.Fields = [] if transaction.keep_alive else [(b"Connection", b"close")]
+        payload = replies.reply(status, json.dumps(body).encode() + b"\n", b"application/json", fields)
+        if transaction.head_only:
+            payload = payload[: payload.index(b"\r\n\r\n") + 4]
+        transaction.respond(payload, status)
+        transaction.finish("complete")

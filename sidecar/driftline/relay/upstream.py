@@ -1,0 +1,327 @@
+"""The upstream's side: reads a response and writes it to the client's transport, without a task per chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from driftline.exchange import NEVER
+from driftline.relay import headers
+from driftline.relay.headers import Fields
+from driftline.relay.usage import NOTABLE
+
+if TYPE_CHECKING:
+    from driftline.relay.pool import Endpoint
+    from driftline.relay.transaction import Transaction
+
+_HEAD_LIMIT = 256 * 1024
+_CONTENT = re.compile(
+    rb'"(?:content|text|delta|reasoning|reasoning_content|arguments|refusal)"\s*:\s*"(?!")|"tool_calls"\s*:\s*\[\s*\{'
+)
+"""An event that carries something for the reader; the first one ends the time to first token."""
+_DONE = b"data: [DONE]"
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One pooled connection to an endpoint. Serves one transaction at a time."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any data
+        self.idle_since = 0.0
+        self._transaction: Transaction | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._head = b""
+        self._fields: Fields = []
+        self._trailers: Fields = []
+        self._in_head = True
+        self._complete = False
+        self._messages = 0
+        self._of_first = 0
+        self._framing = ""
+        self._keep_alive = False
+        self._aligned = True
+        self._bodies: list[bytes] = []
+        # llhttp calls list.append itself: no Python frame per chunk.
+        self.on_body = self._bodies.append
+        self._pass_on: Callable[[Transaction, bytes], None] = self._pass_raw
+        self._tunnel = False
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def serve(self, transaction: Transaction) -> None:
+        """Begin an exchange; the request is written next."""
+        self._transaction = transaction
+        self._expect_head()
+        self._complete = False
+
+    def _expect_head(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._fields = []
+        self._trailers = []
+        self._in_head = True
+        self._messages = 0
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            # Readable while idle: the server is saying goodbye, or is out of step. Either way not to be used.
+            self.endpoint.retire(self)
+            return
+        began = monotonic_ns()
+        try:
+            if self._tunnel:
+                transaction.client.write(data)
+            elif self._in_head:
+                self._read_head(transaction, data, began)
+            else:
+                self._read_body(transaction, data, began)
+        except httptools.HttpParserError as error:
+            self._broken(f"the upstream's response is not HTTP: {error}")
+
+    def _read_head(self, transaction: Transaction, data: bytes, began: int) -> None:
+        if transaction.first_byte == NEVER:
+            transaction.first_byte = began - transaction.t0
+        self._head += data
+        while self._in_head:
+            end = self._head.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(self._head) > _HEAD_LIMIT:
+                    self._broken(f"the upstream's response header is larger than {_HEAD_LIMIT} bytes")
+                return
+            block, self._head = self._head[:end], self._head[end:]
+            self._one_head(transaction, block)
+        rest, self._head = self._head, b""
+        if self._tunnel:
+            if rest:
+                transaction.client.write(rest)
+            return
+        if self._complete and rest:  # a body where none may be
+            self._keep_alive = transaction.keep_alive = False
+            rest = b""
+        transaction.overhead_first_byte = monotonic_ns() - began
+        if self._complete or rest:
+            self._read_body(transaction, rest, began)
+
+    def _one_head(self, transaction: Transaction, block: bytes) -> None:
+        if block[8:13] == b" 101 ":
+            if not transaction.upgrade:
+                raise httptools.HttpParserError("101 for a request that asked for no upgrade")
+            self._open_tunnel(transaction, block)
+            return
+        parser = self._parser
+        assert parser is not None
+        parser.feed_data(block)
+        status = parser.get_status_code()
+        if status < 200:
+            if transaction.version == "1.1":
+                transaction.client.write(block)
+            self._expect_head()
+        else:
+            self._begin_body(transaction, block, status)
+
+    def _begin_body(self, transaction: Transaction, block: bytes, status: int) -> None:
+        assert self._parser is not None
+        self._in_head = False
+        fields = self._fields
+        bodiless = transaction.has_no_body(status)
+        self._complete = bodiless or self._complete
+        self._framing = "none" if bodiless else _framing(fields)
+        self._keep_alive = (
+            self._framing != "close"
+            and self._parser.get_http_version() == "1.1"
+            and b"close" not in headers.connection_options(fields)
+        )
+        passed = transaction.response_head(status, fields, closes=self._framing == "close")
+        self._pass_on = self._pass_raw
+        if self._framing == "chunked" and transaction.version != "1.1":
+            self._pass_on = self._pass_unframed
+            transaction.cutter = None
+        elif transaction.cutter is not None:
+            self._pass_on = self._pass_cut
+            self._aligned = self._framing == "chunked"
+            passed = [field for field in passed if field[0].lower() != b"content-length"]
+        if (self._framing == "chunked" or self._pass_on == self._pass_cut) and transaction.version == "1.1":
+            passed.append((b"Transfer-Encoding", b"chunked"))
+        elif bodiless and headers.first(fields, b"transfer-encoding"):
+            passed.append((b"Transfer-Encoding", b"chunked"))
+        start_line = b"HTTP/1.1" + block[8 : block.index(b"\r\n")]
+        transaction.client.write(headers.head(start_line, passed))
+
+    def _open_tunnel(self, transaction: Transaction, block: bytes) -> None:
+        self._tunnel = True
+        self._in_head = False
+        transaction.status = 101
+        transaction.responding = True
+        transaction.keep_alive = False
+        transaction.client.write(block)
+        transaction.client.tunnel(self.transport)
+
+    # The body: every read of every stream comes through here.
+
+    def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:
+        bodies = self._bodies
+        if data:
+            assert self._parser is not None
+            self._parser.feed_data(data)
+        transaction.last_byte = moment = began - transaction.t0
+        if self._messages > 1:
+            data = self._first_message_alone(transaction)
+        if bodies:
+            transaction.reads += 1
+            keep = transaction.response_keeper.append
+            for body in bodies:
+                keep(body)
+            if transaction.first_content == NEVER:
+                if not transaction.stream or _CONTENT.search(b"".join(bodies)):
+                    transaction.first_content = transaction.last_content = moment
+            elif not bodies[0].startswith(_DONE):
+                transaction.last_content = moment
+        self._pass_on(transaction, data)
+        bodies.clear()
+        transaction.overhead_chunks += monotonic_ns() - began
+        if self._complete:
+            transaction.finish("complete")
+
+    def _first_message_alone(self, transaction: Transaction) -> bytes:
+        """The read holds bytes of a second response that nobody asked for: what is left without them."""
+        self._keep_alive = transaction.keep_alive = False
+        del self._bodies[self._of_first :]
+        body = b"".join(self._bodies)
+        return _chunk(body) + headers.head(b"0", self._trailers) if self._framing == "chunked" else body
+
+    def _pass_raw(self, transaction: Transaction, data: bytes) -> None:
+        """As it came, framing and trailers included."""
+        if data:
+            transaction.client.transport.write(data)
+
+    def _pass_unframed(self, transaction: Transaction, _: bytes) -> None:
+        """To an HTTP/1.0 client, which knows no chunks; its connection's end is the body's."""
+        transaction.client.transport.write(b"".join(self._bodies))
+
+    def _pass_cut(self, transaction: Transaction, data: bytes) -> None:
+        """As it came while nothing notable is in it; otherwise through the cutter, framed anew.
+
+        The way as it came is open only where the last read ended at the end of an event and of an HTTP chunk:
+        the read's last bytes are then the event's blank line and the chunk's line end.
+        """
+        cutter = transaction.cutter
+        assert cutter is not None
+        body = self._bodies[0] if len(self._bodies) == 1 else b"".join(self._bodies)
+        ends_aligned = not body or body.endswith(b"\n\n")
+        if self._framing == "chunked":
+            ends_aligned = ends_aligned and (self._complete or data.endswith(b"\n\n\r\n"))
+            if self._aligned and ends_aligned and not cutter.holding and not NOTABLE.search(body):
+                self._pass_raw(transaction, data)
+                return
+        out = cutter.feed(body)
+        if self._complete:
+            out += cutter.flush()
+        self._aligned = ends_aligned and not cutter.holding
+        framed = _chunk(out) if transaction.version == "1.1" else out
+        if self._complete and transaction.version == "1.1":
+            framed += headers.head(b"0", self._trailers)
+        if framed:
+            transaction.client.write(framed)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._messages += 1
+        if self._messages == 2:
+            self._of_first = len(self._bodies)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        (self._fields if self._in_head else self._trailers).append((name, value))
+
+    def on_message_complete(self) -> None:
+        self._complete = self._parser is None or self._parser.get_status_code() >= 200
+
+    # Back-pressure
+
+    def pause_writing(self) -> None:
+        if self._transaction is not None:
+            self._transaction.client.pause_reading("upstream")
+
+    def resume_writing(self) -> None:
+        if self._transaction is not None:
+            self._transaction.client.resume_reading("upstream")
+
+    def pause_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    # The end
+
+    def release(self) -> None:
+        """The transaction has ended: back to the pool if both sides are in step, closed otherwise.
+
+        Closing is what makes the engine stop generating.
+        """
+        transaction, self._transaction = self._transaction, None
+        self._bodies.clear()
+        in_step = (
+            self._complete
+            and self._keep_alive
+            and transaction is not None
+            and transaction.finished_request
+            and not self._tunnel
+        )
+        if in_step and not self.transport.is_closing():
+            self.resume_reading()
+            self.endpoint.keep(self)
+        else:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            self.endpoint.retire(self)
+        elif self._tunnel:
+            transaction.client.close()
+            transaction.finish("tunnelled")
+        elif self._framing == "close" and not self._in_head and exc is None:
+            self._complete = True
+            self._pass_on(transaction, b"")
+            transaction.finish("complete")
+        else:
+            self._broken("the upstream closed the connection" + (f": {exc}" if exc else ""))
+
+    def _broken(self, message: str) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            return
+        if transaction.responding:
+            if transaction.cutter is not None and (held := transaction.cutter.flush()):
+                transaction.client.write(_chunk(held) if transaction.version == "1.1" else held)
+            transaction.fail(
+                502, "upstream_broken", f"{message} in the middle of the response", code="upstream_broken"
+            )
+        else:
+            transaction.fail(502, "upstream_failed", f"{message} before it answered", code="upstream_failed")
+
+
+def _framing(fields: Fields) -> str:
+    """How the body's end is known (RFC 9112 §6.3)."""
+    if headers.first(fields, b"transfer-encoding"):
+        return "chunked"
+    return "length" if headers.first(fields, b"content-length") is not None else "close"
+
+
+def _chunk(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
