@@ -271,8 +271,8 @@ async def test_a_websocket_is_tunnelled_after_the_upgrade():
         upstream = await r.upstream.accepts()
         head = await upstream.reads_until(b"\r\n\r\n")
         assert b"Connection: Upgrade\r\nUpgrade: websocket" in head
-        await upstream.sends(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nhi")
-        assert (await client.reads_until(b"hi")).startswith(b"HTTP/1.1 101 ")
+        await upstream.sends(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n+welcome+")
+        assert (await client.reads_until(b"+welcome+")).startswith(b"HTTP/1.1 101 ")
         assert await upstream.reads(5) == b"early"
         await client.sends(b"ping")
         assert await upstream.reads(4) == b"ping"

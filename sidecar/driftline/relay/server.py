@@ -10,8 +10,8 @@ from collections.abc import Coroutine
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from driftline.relay import headers, replies
 from driftline.exchange import Exchange
+from driftline.relay import headers, replies
 from driftline.relay.client import ClientConnection
 from driftline.relay.counters import Row
 from driftline.relay.pool import Pool
@@ -119,7 +119,7 @@ class Relay:
 
     # Requests that are not the upstream's
 
-    def refusal(self, transaction: Transaction) -> Refusal | None:
+    def refusal(self, transaction: Transaction) -> Refusal | None:  # noqa: PLR0911  # a list of cases
         """Why this request may not go to an upstream."""
         limits = self.settings.limits
         if transaction.version not in ("1.0", "1.1"):

@@ -46,6 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._framing = ""
         self._keep_alive = False
         self._aligned = True
+        self._may_pass_raw = False
         self._bodies: list[bytes] = []
         # llhttp calls list.append itself: no Python frame per chunk.
         self.on_body = self._bodies.append
@@ -144,17 +145,16 @@ class UpstreamConnection(asyncio.Protocol):
             and b"close" not in headers.connection_options(fields)
         )
         passed = transaction.response_head(status, fields, closes=self._framing == "close")
-        self._pass_on = self._pass_raw
-        if self._framing == "chunked" and transaction.version != "1.1":
-            self._pass_on = self._pass_unframed
-            transaction.cutter = None
-        elif transaction.cutter is not None:
+        modern = transaction.version == "1.1"
+        self._may_pass_raw = modern and self._framing == "chunked"
+        self._aligned = True
+        if transaction.cutter is not None:
             self._pass_on = self._pass_cut
-            self._aligned = self._framing == "chunked"
             passed = [field for field in passed if field[0].lower() != b"content-length"]
-        if (self._framing == "chunked" or self._pass_on == self._pass_cut) and transaction.version == "1.1":
-            passed.append((b"Transfer-Encoding", b"chunked"))
-        elif bodiless and headers.first(fields, b"transfer-encoding"):
+        else:
+            unframed = self._framing == "chunked" and not modern
+            self._pass_on = self._pass_unframed if unframed else self._pass_raw
+        if modern and (transaction.cutter is not None or headers.first(fields, b"transfer-encoding")):
             passed.append((b"Transfer-Encoding", b"chunked"))
         start_line = b"HTTP/1.1" + block[8 : block.index(b"\r\n")]
         transaction.client.write(headers.head(start_line, passed))
@@ -220,7 +220,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert cutter is not None
         body = self._bodies[0] if len(self._bodies) == 1 else b"".join(self._bodies)
         ends_aligned = not body or body.endswith(b"\n\n")
-        if self._framing == "chunked":
+        if self._may_pass_raw:
             ends_aligned = ends_aligned and (self._complete or data.endswith(b"\n\n\r\n"))
             if self._aligned and ends_aligned and not cutter.holding and not NOTABLE.search(body):
                 self._pass_raw(transaction, data)
