@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-.PHONY: help install run test unit stack bench bench-peers lint lock lock-stack clean
+.PHONY: help install run test unit stack bench bench-peers lint dashboards lock lock-stack clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ lint: $(STAMP) ## ruff, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+dashboards: $(STAMP) ## generate dashboards, alert rules and provisioning from grafana/definition/
+	@$(BIN)/python -m grafana.generate
 
 lock: $(STAMP) ## resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
