@@ -95,7 +95,7 @@ class TokenPricer:
         for one, other in combinations(prices, 2):
             if one.model == other.model and one.overlaps(other):
                 raise ValueError(
-                    f"two prices of {one.model} are in effect on the same day: set until on one, from on the other"
+                    f"{one.model} has two prices on one day: set until on the earlier, from on the later"
                 )
         ordered = sorted(prices, key=_specificity, reverse=True)
         self._table = [(price.model, _row(price)) for price in ordered]
@@ -119,14 +119,12 @@ class TokenPricer:
             return None
         inputs = usage.input_tokens or 0
         cached = min(usage.cached_tokens or 0, inputs)
-        unknown = usage.input_tokens is None or (
-            usage.output_tokens is None and call.operation != "embeddings"
-        )
+        outputs = 0 if call.operation == "embeddings" else usage.output_tokens
         return Cost(
             input=_nano((inputs - cached) * row.input),
             cached=_nano(cached * row.cached),
-            output=_nano((usage.output_tokens or 0) * row.output),
-            partial=usage.partial or unknown,
+            output=_nano((outputs or 0) * row.output),
+            partial=usage.partial or usage.input_tokens is None or outputs is None,
         )
 
     def _find(self, call: Call) -> _Row | None:

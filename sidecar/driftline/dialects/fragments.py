@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_COMMA = re.compile(rb',(?=[ \t\n\r]*")')
 _TAIL_BYTES = 8192
 _TAIL_TRIES = 64
 
@@ -71,19 +72,16 @@ def _after(text: str, at: int, mark: str) -> int:
 def _last_members(tail: bytes) -> dict[str, Any]:
     """The members with which the object ends.
 
-    A suffix that starts at `,"` and, with `{` before it, is a JSON object consists of members of the
+    A suffix from a comma before a string that, with `{` for the comma, is a JSON object consists of members of the
     outermost object: were it deeper, a closing bracket would be left over; were it inside a string, the
     number of unescaped quotes after it would be odd.
     """
     tail = tail[-_TAIL_BYTES:]
     found: dict[str, Any] = {}
-    at = len(tail)
-    for _ in range(_TAIL_TRIES):
-        at = tail.rfind(b',"', 0, at)
-        if at < 0:
-            break
+    starts = [comma.end() for comma in _COMMA.finditer(tail)]
+    for start in reversed(starts[-_TAIL_TRIES:]):
         try:
-            found = json.loads(b"{" + tail[at + 1 :])
+            found = json.loads(b"{" + tail[start:])
         except (ValueError, RecursionError):
             continue
     return found

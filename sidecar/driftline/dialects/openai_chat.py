@@ -118,8 +118,8 @@ class _Growing:
 
     def __init__(self) -> None:
         self.role = "assistant"
-        self.text: list[str] = msgspec.field(default_factory=list)
-        self.reasoning: list[str] = msgspec.field(default_factory=list)
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
         self.tool_calls: dict[int, tuple[ToolCallPart, list[str]]] = {}
         self.finish: str | None = None
 
@@ -147,7 +147,7 @@ class _Growing:
             arguments.append(delta.function.arguments or "")
 
     def message(self) -> OutputMessage:
-        parts: list[Part] = msgspec.field(default_factory=list)
+        parts: list[Part] = []
         if self.reasoning:
             parts.append(ReasoningPart("".join(self.reasoning)))
         if self.text:

@@ -74,7 +74,7 @@ def input_message(message: WireMessage) -> Message:
 
 
 def message_parts(message: WireMessage) -> list[Part]:
-    parts: list[Part] = msgspec.field(default_factory=list)
+    parts: list[Part] = []
     if reasoning := message.reasoning or message.reasoning_content:
         parts.append(ReasoningPart(reasoning))
     if isinstance(message.content, str):
