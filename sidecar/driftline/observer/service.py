@@ -101,8 +101,20 @@ class Service:
             "status": "ok",
             "version": __version__,
             "processes": self.processes,
+            "requests": self._requests(),
             "calls_in_memory": len(self._recent),
             "observer_faults": dict(self.faults),
+        }
+
+    def _requests(self) -> dict[str, Any]:
+        """The books of the relays: once nothing is active, started = observed + what was dropped."""
+        totals = self._intake.block.totals()
+        return {
+            "started": totals.started,
+            "active": totals.active,
+            "observed": totals.observed,
+            "dropped": {reason: count for reason, count in totals.dropped.items() if count},
+            "outcomes": {outcome: count for outcome, count in totals.requests.items() if count},
         }
 
     def ready(self) -> bool:

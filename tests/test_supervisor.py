@@ -1,0 +1,203 @@
+"""The sidecar as a whole: processes that die, are restarted and are stopped, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import aiohttp
+import pytest
+
+from driftline.simulate.upstream import SimulatedUpstream
+from tests.stack.components.http import get, get_json
+from tests.stack.components.sidecar import DRIFTLINE, sidecar
+
+STREAMS = 24
+CHAT = {
+    "model": "simulated-8b",
+    "messages": [{"role": "user", "content": "Describe the sea at length, please."}],
+    "max_tokens": 120,
+    "stream": True,
+}
+DEADLINE = 30.0
+
+
+@contextlib.asynccontextmanager
+async def served(tmp_path, *arguments, **options):
+    """A sidecar in front of a simulated server whose streams take about a second."""
+    async with SimulatedUpstream(time_scale=1.0, seed=7).serving() as upstream:
+        context = sidecar(upstream, directory=tmp_path, arguments=arguments, **options)
+        running = await asyncio.to_thread(context.__enter__)
+        try:
+            yield running
+        finally:
+            await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def stream(session, url, started=None):
+    """'complete', or how it broke."""
+    try:
+        async with session.post(f"{url}/v1/chat/completions", json=CHAT) as response:
+            if started is not None:
+                started.set()
+            text = await response.text()
+    except aiohttp.ClientError as error:
+        return type(error).__name__
+    return "complete" if text.endswith("data: [DONE]\n\n") else "cut"
+
+
+async def health(running):
+    return await asyncio.to_thread(get_json, f"{running.admin}/healthz")
+
+
+def pids(facts, role):
+    return [process["pid"] for process in facts["processes"] if process["role"] == role]
+
+
+async def until(check, what):
+    """The first true answer of `check`, a coroutine function."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        with contextlib.suppress(OSError):
+            if answer := await check():
+                return answer
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.02)
+
+
+async def balanced(running):
+    """The books, once every request is accounted for."""
+
+    async def check():
+        books = (await health(running))["requests"]
+        closed = books["started"] == books["observed"] + sum(books["dropped"].values())
+        return books if closed and not books["active"] else None
+
+    return await until(check, "the books never balanced")
+
+
+async def test_killing_the_observer_breaks_no_request(tmp_path):
+    """It comes back, and every request is either observed or counted as lost with it."""
+    async with served(tmp_path) as running, aiohttp.ClientSession() as session:
+        streams = [asyncio.create_task(stream(session, running.url)) for _ in range(STREAMS)]
+        await asyncio.sleep(0.2)
+        (before,) = pids(await health(running), "observer")
+        os.kill(before, signal.SIGKILL)
+
+        async def back():
+            facts = await health(running)
+            return facts if pids(facts, "observer") not in ([before], [None]) else None
+
+        facts = await until(back, "the observer never came back")
+        assert await asyncio.gather(*streams) == ["complete"] * STREAMS
+        assert [p["restarts"] for p in facts["processes"] if p["role"] == "observer"] == [1]
+        books = await balanced(running)
+        # The readiness probe of the fixture is a request too, and health checks go to the admin port.
+        assert books["outcomes"] == {"complete": books["started"]}
+        assert books["started"] >= STREAMS
+
+
+async def test_killing_a_relay_loses_its_own_connections_only(tmp_path):
+    """The others' streams end whole; the port never refuses; the lost are counted as `relay_lost`."""
+    async with served(tmp_path, "--relays", "2") as running:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            started = [asyncio.Event() for _ in range(STREAMS)]
+            streams = [asyncio.create_task(stream(session, running.url, event)) for event in started]
+            await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), DEADLINE)
+            victim = pids(await health(running), "relay")[0]
+            os.kill(victim, signal.SIGKILL)
+            ends = await asyncio.gather(*streams)
+            broken = len([end for end in ends if end != "complete"])
+            assert 0 < broken < STREAMS
+
+        async def restarted():
+            facts = await health(running)
+            return sum(p["restarts"] for p in facts["processes"]) == 1 and None not in pids(facts, "relay")
+
+        await until(restarted, "the relay never came back")
+        async with aiohttp.ClientSession() as session:
+            assert await asyncio.gather(*(stream(session, running.url) for _ in range(8))) == ["complete"] * 8
+        books = await balanced(running)
+        assert books["dropped"]["relay_lost"] == books["outcomes"]["relay_lost"] == broken
+
+
+async def test_sigterm_lets_streams_end_and_exits_with_0(tmp_path):
+    async with served(tmp_path) as running, aiohttp.ClientSession() as session:
+        started = [asyncio.Event() for _ in range(STREAMS)]
+        streams = [asyncio.create_task(stream(session, running.url, event)) for event in started]
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), DEADLINE)
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert await asyncio.gather(*streams) == ["complete"] * STREAMS
+        assert await asyncio.to_thread(running.process.stop) == 0
+
+
+async def test_no_process_outlives_a_killed_supervisor(tmp_path):
+    async with served(tmp_path, "--relays", "2") as running:
+        facts = await health(running)
+        children = pids(facts, "relay") + pids(facts, "observer")
+        os.kill(running.process.pid, signal.SIGKILL)
+
+        async def gone():
+            return not any(alive(pid) for pid in children)
+
+        await until(gone, "a child lives on")
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("option", "relays"), [("--listen", "1"), ("--listen", "2"), ("--admin", "1")])
+def test_a_port_in_use_is_named_with_the_fix(tmp_path, option, relays):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        addresses = {"--listen": "127.0.0.1:0", "--admin": "127.0.0.1:0"} | {option: address}
+        words = [word for pair in addresses.items() for word in pair]
+        result = subprocess.run(
+            [DRIFTLINE, "serve", "--upstream", "http://127.0.0.1:9", "--relays", relays, *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert f"{address} is in use by another process: stop it, or choose another port" in result.stderr
+
+
+def test_an_unreachable_upstream_at_start_is_served_anyway(tmp_path):
+    """Not ready, a clear log line, 502 to clients, and ready once it is there."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    command = [DRIFTLINE, "serve", "--upstream", f"http://127.0.0.1:{port}", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*command, "--admin", "127.0.0.1:0"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            lines = (json.loads(line) for line in process.stderr)
+            seen = {}
+            while len(seen) < 2:
+                line = next(lines)
+                if line["event"] == "listening":
+                    seen["listening"] = line
+                if "is down" in line["event"]:
+                    seen["down"] = line["event"]
+            assert seen["down"].startswith(f"upstream 127.0.0.1:{port} is down: ")
+            with pytest.raises(OSError, match="503"):
+                get(f"http://{seen['listening']['admin']}/readyz")
+            with pytest.raises(OSError, match="502"):
+                get(f"http://{seen['listening']['data']}/v1/models")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
