@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from driftline.call import Call
 from driftline.dialects import fragments, sse
-from driftline.dialects.wire import Shape
+from driftline.dialects.wire import Shape, encodable
 from driftline.exchange import Body
 
 T = TypeVar("T")
@@ -103,7 +103,8 @@ def _one_by_one(stream: bytes, shape: Shape[T]) -> tuple[list[T], bool]:
 
 def _object(content: Content, shape: Shape[T]) -> T | None:
     if content.missing:
-        return shape.fit(fragments.members(content.head, content.tail))
+        found = fragments.members(content.head, content.tail)
+        return shape.fit(encodable(found, content.head + content.tail))
     return shape.decode(content.head)
 
 

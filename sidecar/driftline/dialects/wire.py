@@ -45,24 +45,24 @@ class Shape(Generic[T]):
             return self.fit(parse(data))
 
     def fit(self, value: Any) -> T | None:
-        """Of a decoded JSON value."""
-        fitted = _fit(_encodable(value), self._kind) if isinstance(value, dict) else None
+        """Of a JSON value that `parse` or `encodable` made."""
+        fitted = _fit(value, self._kind) if isinstance(value, dict) else None
         return fitted if isinstance(fitted, self._kind) else None
 
 
 def parse(data: bytes) -> Any:
     """The value of JSON in the wide sense: NaN and broken UTF-8 are let in. None: it is not JSON at all."""
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        return encodable(json.loads(data.decode("utf-8", "replace")), data)
     except (ValueError, RecursionError):
         return None
 
 
-def _encodable(value: Any) -> Any:
-    """A JSON value without lone surrogates, which no encoder downstream could write."""
-    text = json.dumps(value, ensure_ascii=False)
-    if text.isascii():
+def encodable(value: Any, source: bytes) -> Any:
+    """A JSON value read from `source`, without lone surrogates, which no encoder downstream could write."""
+    if b"\\u" not in source:
         return value
+    text = json.dumps(value, ensure_ascii=False)
     return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
