@@ -67,7 +67,7 @@ def test_switched_off(environ: dict[str, str]) -> None:
     [
         (
             {"OTEL_TRACES_EXPORTER": "zipkin"},
-            "OTEL_TRACES_EXPORTER names zipkin; known are otlp, console and none",
+            "OTEL_TRACES_EXPORTER names zipkin; known are otlp, console, none",
         ),
         ({"OTEL_TRACES_EXPORTER": "none,otlp"}, "none goes with no other"),
         (

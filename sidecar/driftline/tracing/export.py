@@ -208,15 +208,16 @@ def connect(target: Target) -> SpanExporter:
     if target.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415
 
-        _quieten("opentelemetry.exporter.otlp.proto.grpc.exporter")
+        quieten("opentelemetry.exporter.otlp.proto.grpc.exporter")
         return grpc.OTLPSpanExporter(endpoint=target.endpoint, headers=target.headers or None)
     from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415
 
-    _quieten("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    quieten("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     return http.OTLPSpanExporter(endpoint=target.endpoint, headers=target.headers or None)
 
 
-def _quieten(logger: str) -> None:
+def quieten(logger: str) -> None:
+    """Let the stock exporter that logs to `logger` say each thing once."""
     filters = logging.getLogger(logger).filters
     if not any(isinstance(one, OncePerKind) for one in filters):
         filters.append(OncePerKind())

@@ -67,11 +67,15 @@ def targets(settings: list[ExporterSettings], environ: Mapping[str, str]) -> lis
 
 
 def standard_exporters(signal: Literal["TRACES", "METRICS"], environ: Mapping[str, str]) -> list[str]:
-    """What `OTEL_<signal>_EXPORTER` lists; `otlp` where it is unset and an OTLP endpoint is named."""
+    """What `OTEL_<signal>_EXPORTER` lists; `otlp` where it is unset and an OTLP endpoint is named.
+
+    `prometheus` is taken for metrics: they are on `/metrics` in any case.
+    """
     variable = f"OTEL_{signal}_EXPORTER"
     kinds = [kind for part in environ.get(variable, "").split(",") if (kind := part.strip().lower())]
-    if unknown := set(kinds) - {"otlp", "console", "none"}:
-        raise ValueError(f"{variable} names {', '.join(sorted(unknown))}; known are otlp, console and none")
+    known = ["otlp", "console", "none", *(["prometheus"] if signal == "METRICS" else [])]
+    if unknown := set(kinds) - set(known):
+        raise ValueError(f"{variable} names {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     if "none" in kinds and len(kinds) > 1:
         raise ValueError(f"{variable} is {','.join(kinds)}: none goes with no other")
     named = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
