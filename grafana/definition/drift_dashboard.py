@@ -50,20 +50,22 @@ def drift_dashboard() -> str:
         .variables(variables())
         .annotation(IncidentAnnotation())
         .with_row(builders.Row("Now"))
+        .with_panel(_pages())
+        .with_panel(_tickets())
+        .with_panel(_requests())
+        .with_panel(_unseen())
+        .with_panel(_states())
+        .with_row(builders.Row("$feature").repeat("feature"))
+        .with_panel(_distance("PSI", "driftline_drift_psi", "psi"))
+        .with_panel(_distance("KS distance", "driftline_drift_ks", "ks"))
+        .with_panel(_distribution())
+        .with_panel(_samples())
+        .with_row(builders.Row("Traffic"))
+        .with_panel(_outcomes())
+        .with_panel(_first_token())
+        .with_panel(_lost())
+        .with_panel(_exports())
     )
-    for panel in (_pages(), _tickets(), _requests(), _unseen(), _states()):
-        dashboard.with_panel(panel)
-    dashboard.with_row(builders.Row("$feature").repeat("feature"))
-    for panel in (
-        _distance("PSI", "driftline_drift_psi", "psi"),
-        _distance("KS distance", "driftline_drift_ks", "ks"),
-        _distribution(),
-        _samples(),
-    ):
-        dashboard.with_panel(panel)
-    dashboard.with_row(builders.Row("Traffic"))
-    for panel in (_outcomes(), _first_token(), _lost(), _exports()):
-        dashboard.with_panel(panel)
     return json.dumps(dashboard.build(), cls=JSONEncoder, indent=2) + "\n"
 
 
@@ -147,7 +149,20 @@ def _distance(title: str, metric: str, test: str) -> timeseries.Panel:
 
 
 def _distribution() -> barchart.Panel:
-    """Shares of the same bins, side by side: the join makes one row of a bin, the reference before the window."""
+    """Shares of the same bins side by side, in the order of their lower bounds."""
+    chosen = f"{{{SCALED}}}"
+    reference, window = f"driftline_reference_bin_count{chosen}", f"driftline_window_bin_count{chosen}"
+    bounded = f'label_replace({reference}, "from", "$1", "bin", "\\\\((.+), .*")'
+    steps: dict[str, dict[str, Any]] = {
+        "joinByField": {"byField": "bin", "mode": "outer"},
+        "convertFieldType": {"conversions": [{"targetField": "from", "destinationType": "number"}]},
+        "sortBy": {"sort": [{"field": "from"}]},
+        "organize": {
+            "excludeByName": {"Time": True, "Time 1": True, "Time 2": True, "from": True},
+            "indexByName": {"bin": 0, "Value #reference": 1, "Value #window": 2},
+            "renameByName": {"Value #reference": "reference", "Value #window": "last window"},
+        },
+    }
     return (
         barchart.Panel()
         .title("Reference and last window")
@@ -157,20 +172,10 @@ def _distribution() -> barchart.Panel:
         )
         .height(8)
         .span(8)
-        .with_target(table(_shares("driftline_reference_bin_count"), "reference"))
-        .with_target(table(_shares("driftline_window_bin_count"), "window"))
-        .with_transformation(
-            models.DataTransformerConfig("joinByField", options={"byField": "bin", "mode": "outer"})
-        )
-        .with_transformation(
-            models.DataTransformerConfig(
-                "organize",
-                options={
-                    "excludeByName": {"Time": True, "Time 1": True, "Time 2": True},
-                    "indexByName": {"bin": 0, "Value #reference": 1, "Value #window": 2},
-                    "renameByName": {"Value #reference": "reference", "Value #window": "last window"},
-                },
-            )
+        .with_target(table(f"sum by (bin, from) ({bounded}) / scalar(sum({reference}))", "reference"))
+        .with_target(table(f"sum by (bin) ({window}) / scalar(sum({window}))", "window"))
+        .transformations(
+            [models.DataTransformerConfig(name, options=options) for name, options in steps.items()]
         )
         .x_field("bin")
         .x_tick_label_rotation(-45)
@@ -249,11 +254,6 @@ def _exports() -> timeseries.Panel:
             )
         )
     )
-
-
-def _shares(metric: str) -> str:
-    chosen = f"{metric}{{{SCALED}}}"
-    return f"sum by (bin) ({chosen}) / scalar(sum({chosen}))"
 
 
 def _tile(title: str, description: str, expression: str) -> stat.Panel:

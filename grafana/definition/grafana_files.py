@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
 from grafana.definition.alerts import ALERTS, Alert
 from grafana.definition.links import Links
-from grafana.definition.prometheus_rules import annotations
+from grafana.definition.prometheus_rules import explained
 
 DATASOURCE_UID = "driftline-prometheus"
 EXPRESSION = "__expr__"
@@ -65,7 +65,7 @@ def _rule(alert: Alert, links: Links) -> alerting.Rule:
         # PromQL answers with the series that fire: no series is how it says that all is well.
         .no_data_state("OK")
         .exec_err_state("Error")
-        .annotations(annotations(alert, links))
+        .annotations(explained(alert, links))
     )
     return rule.labels({"severity": alert.severity}) if alert.severity else rule
 

@@ -23,7 +23,7 @@ def rules(links: Links) -> dict[str, Any]:
     }
 
 
-def annotations(alert: Alert, links: Links) -> dict[str, str]:
+def explained(alert: Alert, links: Links) -> dict[str, str]:
     return {
         "summary": alert.summary,
         "description": alert.description,
@@ -43,7 +43,7 @@ def _rule(alert: Alert, links: Links) -> dict[str, Any]:
         rule["for"] = alert.wait
     if alert.severity:
         rule["labels"] = {"severity": alert.severity}
-    return rule | {"annotations": annotations(alert, links)}
+    return rule | {"annotations": explained(alert, links)}
 
 
 class _Expression(str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
@@ -28,19 +29,19 @@ def table(expression: str, ref: str) -> prometheus.Dataquery:
     return now(expression).format(PromQueryFormat.TABLE).ref_id(ref)
 
 
-def variables() -> list[builders.DatasourceVariable | builders.QueryVariable]:
+def variables() -> list[Builder[models.VariableModel]]:
+    chosen = 'driftline_drift_state{model=~"$model"}'
     return [
         builders.DatasourceVariable("datasource").label("Data source").type("prometheus"),
-        _label_values("instance", "Sidecar", "driftline_relay_active_requests"),
-        _label_values("model", "Model", "driftline_drift_state"),
-        _label_values("variant", "Variant", 'driftline_drift_state{model=~"$model"}'),
-        _label_values("feature", "Feature", 'driftline_drift_state{model=~"$model"}'),
-        _label_values("scale", "Scale", 'driftline_drift_psi{model=~"$model"}'),
+        _all(_label_values("instance", "Sidecar", "driftline_relay_active_requests")),
+        _all(_label_values("model", "Model", "driftline_drift_state")),
+        _all(_label_values("variant", "Variant", chosen)),
+        _all(_label_values("feature", "Feature", chosen)),
+        _label_values("scale", "Scale", 'driftline_drift_window_samples{model=~"$model"}'),
     ]
 
 
 def _label_values(label: str, title: str, metric: str) -> builders.QueryVariable:
-    """Values of a label, all of them chosen. `.*` also takes series without it: an unnamed variant has none."""
     return (
         builders.QueryVariable(label)
         .label(title)
@@ -48,14 +49,20 @@ def _label_values(label: str, title: str, metric: str) -> builders.QueryVariable
         .datasource(DATASOURCE)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
-        .multi(multi=True)
+    )
+
+
+def _all(variable: builders.QueryVariable) -> builders.QueryVariable:
+    """Any number of values, at first all. `.*` also takes series without the label: an unnamed variant has none."""
+    return (
+        variable.multi(multi=True)
         .include_all(include_all=True)
         .all_value(".*")
         .current(models.VariableOption(selected=True, text="All", value="$__all"))
     )
 
 
-def admin_links() -> list[builders.DashboardLink]:
+def admin_links() -> list[Builder[models.DashboardLink]]:
     """From a series to what the sidecar it comes from knows about it."""
     sidecar = "http://${__field.labels.instance}"
     return [

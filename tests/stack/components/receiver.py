@@ -51,7 +51,7 @@ class Receiver:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
-    def reply(self, posted: Posted) -> Reply:  # noqa: ARG002
+    def reply(self, posted: Posted) -> Reply:
         return Reply()
 
     @property
