@@ -1,0 +1,108 @@
+"""Why a window alarmed: which groups moved, who moved them, which calls to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from driftline.drift.bins import FIRST
+from driftline.drift.incident import Explanation, Share, Term
+from driftline.drift.reference import Binning
+from driftline.drift.statistics import psi_terms
+from driftline.drift.tally import Counts
+from driftline.drift.verdict import Verdict
+
+TRACES = 5
+TENANTS = 3
+
+
+def explain(
+    verdict: Verdict,
+    binning: Binning,
+    cells: Counts,
+    *,
+    names: list[str],
+    latest: Sequence[str],
+    tenants: Mapping[str, Counts],
+) -> Explanation:
+    """Of the window whose counts by cell are `cells`.
+
+    `names` are the categories of the cells, `latest` the last trace id of each cell, `tenants` the counts by group
+    of each tenant in the window's last slots.
+    """
+    reference = binning.group_counts
+    window = binning.grouped(binning.bins(cells, names))
+    p, q = reference / reference.sum(), window / window.sum()
+    parts = psi_terms(reference, window)
+    order = [int(i) for i in np.argsort(-parts, kind="stable") if parts[i] > 0]
+    terms = [Term(binning.group_labels[i], float(parts[i]), float(p[i]), float(q[i])) for i in order]
+    grown = [i for i in order if q[i] > p[i]]
+    shares = _shares(binning, grown, tenants)
+    of_cell = binning.groups[binning.bins_of_cells(len(cells), names)]
+    trace_ids = _trace_ids(grown, of_cell, cells, latest)
+    several = len({*tenants, *binning.reference.tenants}) > 1
+    sentence = _sentence(
+        verdict, binning, terms, _new(binning, cells, names), shares[0] if shares and several else None
+    )
+    return Explanation(sentence, terms, shares, trace_ids)
+
+
+def _shares(binning: Binning, grown: list[int], tenants: Mapping[str, Counts]) -> list[Share]:
+    known = {tenant: np.array(counts) for tenant, counts in binning.reference.tenants.items()}
+    calls = sum(int(counts.sum()) for counts in tenants.values())
+    learned = sum(int(counts.sum()) for counts in known.values())
+    growth = {}
+    for tenant in {*tenants, *known}:
+        now = tenants[tenant][grown].sum() / calls if tenant in tenants else 0.0
+        before = known[tenant][grown].sum() / learned if tenant in known else 0.0
+        growth[tenant] = float(now - before)
+    total = sum(growth.values())
+    if total <= 0:
+        return []
+    largest = sorted(growth.items(), key=lambda item: (-item[1], item[0]))[:TENANTS]
+    return [Share(tenant, part / total) for tenant, part in largest if part > 0]
+
+
+def _trace_ids(grown: list[int], of_cell: Counts, cells: Counts, latest: Sequence[str]) -> list[str]:
+    """From the group that grew most first, and in it from the fullest cell."""
+    found: dict[str, None] = {}
+    for group in grown:
+        inside = [int(i) for i in np.flatnonzero((of_cell == group) & (cells > 0))]
+        for cell in sorted(inside, key=lambda i: -int(cells[i])):
+            if latest[cell]:
+                found[latest[cell]] = None
+    return list(found)[:TRACES]
+
+
+def _new(binning: Binning, cells: Counts, names: list[str]) -> list[str]:
+    """Categories that the reference has not, most frequent first."""
+    counts = {
+        name: int(cells[FIRST + i])
+        for i, name in enumerate(names)
+        if cells[FIRST + i] and name not in binning.reference.categories
+    }
+    return sorted(counts, key=lambda name: -counts[name])
+
+
+def _sentence(
+    verdict: Verdict, binning: Binning, terms: list[Term], new: list[str], foremost: Share | None
+) -> str:
+    feature = binning.feature
+    name, test = min(verdict.alarms.items(), key=lambda item: (item[1].probability, -item[1].value))
+    what = "log e-value" if name == "cusum" else {"psi": "PSI", "ks": "KS", "chi2": "chi-squared"}[name]
+    parts = [f"{feature.name} of {verdict.model}" + (f" ({verdict.variant})" if verdict.variant else "")]
+    if terms:
+        top = terms[0]
+        group = f"{top.group} {feature.unit}".strip()
+        if top.group == "other" and new:
+            group += f" ({', '.join(new[:3])})"
+        parts.append(
+            f" moved: {top.window_share:.1%} of {verdict.samples:,} calls in {verdict.scale} were {group}, "
+            f"against {top.reference_share:.1%} of the reference"
+        )
+    parts.append(f"; {what} is {test.value:.3g} and {test.threshold:.3g} is allowed")
+    if foremost is not None:
+        tenant = f"tenant {foremost.tenant}" if foremost.tenant else "calls without a tenant"
+        parts.append(f"; {tenant} brought {foremost.share:.0%} of the growth")
+    return "".join(parts) + "."

@@ -1,0 +1,151 @@
+"""An alarm that latches: opened once, closed after a run of clean windows."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from driftline.drift.features import Feature, Severity
+from driftline.drift.verdict import State, Verdict
+
+
+class Term(msgspec.Struct, frozen=True):
+    """One group's part of PSI."""
+
+    group: str
+    psi: float
+    reference_share: float
+    window_share: float
+
+
+class Share(msgspec.Struct, frozen=True):
+    """Of the calls that came to the groups that grew: how much of the growth one tenant brought."""
+
+    tenant: str
+    share: float
+    """Can be below 0 and above 1, where tenants moved in opposite directions."""
+
+
+class Incident(msgspec.Struct, kw_only=True):
+    """One alarm with everything needed to understand it later. Times are seconds since the epoch."""
+
+    id: str
+    model: str
+    variant: str
+    feature: str
+    severity: Severity
+    opened_at: float
+    """The end of the window that alarmed."""
+    closed_at: float | None = None
+    closed_because: str = ""
+    scale: str
+    test: str
+    value: float
+    threshold: float
+    probability: float
+    psi: float | None
+    ks: float | None
+    samples: int
+    reference_samples: int
+    reference: str
+    dispersion: float | None
+    calibrated: bool
+    scales: list[str]
+    """All that alarmed since it opened."""
+    explanation: str
+    terms: list[Term]
+    """Largest first."""
+    tenants: list[Share]
+    """Largest first."""
+    trace_ids: list[str]
+    """Up to five calls that landed in the groups that grew."""
+
+    @property
+    def open(self) -> bool:
+        return self.closed_at is None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    sentence: str
+    terms: list[Term]
+    tenants: list[Share]
+    trace_ids: list[str]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What happened to an incident in a tick."""
+
+    kind: Literal["opened", "escalated", "closed"]
+    """`escalated`: what was worth a ticket is now worth a page."""
+    incident: Incident
+
+
+def worth(feature: Feature, verdict: Verdict, moved: float) -> Severity:
+    """A page only where the law of the alarm can be trusted and the movement, from -1 to 1, hurts."""
+    trusted = verdict.calibrated or "cusum" in verdict.alarms
+    harmless = (feature.hurts == "up" and moved < 0) or (feature.hurts == "down" and moved > 0)
+    return feature.severity if trusted and not harmless else "ticket"
+
+
+def open_incident(verdict: Verdict, severity: Severity, explanation: Explanation) -> Incident:
+    name, test = min(verdict.alarms.items(), key=lambda item: (item[1].probability, -item[1].value))
+    key = f"{verdict.model}\0{verdict.variant}\0{verdict.feature}\0{verdict.window_end}"
+    return Incident(
+        id=hashlib.sha256(key.encode()).hexdigest()[:16],
+        model=verdict.model,
+        variant=verdict.variant,
+        feature=verdict.feature,
+        severity=severity,
+        opened_at=verdict.window_end,
+        scale=verdict.scale,
+        test=name,
+        value=test.value,
+        threshold=test.threshold,
+        probability=test.probability,
+        psi=verdict.psi,
+        ks=verdict.ks,
+        samples=verdict.samples,
+        reference_samples=verdict.reference_samples,
+        reference=verdict.reference,
+        dispersion=verdict.dispersion.factor if verdict.dispersion else None,
+        calibrated=verdict.calibrated,
+        scales=[],
+        explanation=explanation.sentence,
+        terms=explanation.terms,
+        tenants=explanation.tenants,
+        trace_ids=explanation.trace_ids,
+    )
+
+
+class Latch:
+    """The open incident of one feature of one model and variant, if any."""
+
+    def __init__(self, clean_windows: int) -> None:
+        self.clean_windows = clean_windows
+        self.incident: Incident | None = None
+        self.clean = 0
+
+    def note(self, verdicts: list[Verdict]) -> bool:
+        """Take in the verdicts of a slot, shortest scale first; whether the incident has ended.
+
+        The shortest scale that alarmed decides: longer windows still hold what it saw. A window that could not be
+        judged is neither clean nor not.
+        """
+        assert self.incident is not None
+        for verdict in verdicts:
+            if verdict.alarms and verdict.scale not in self.incident.scales:
+                self.incident.scales.append(verdict.scale)
+        decisive = next(v for v in verdicts if v.scale in self.incident.scales)
+        if decisive.alarms:
+            self.clean = 0
+        elif decisive.state == State.STABLE:
+            self.clean += 1
+        return self.clean >= self.clean_windows
+
+    def close(self, at: float, because: str) -> Incident:
+        assert self.incident is not None
+        incident, self.incident, self.clean = self.incident, None, 0
+        incident.closed_at, incident.closed_because = at, because
+        return incident

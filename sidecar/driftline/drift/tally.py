@@ -1,0 +1,216 @@
+"""Counting one slot of one model and variant: the hot path."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from driftline.drift.bins import FIRST, MAX_CATEGORIES, MAX_NAME, MISSING, OTHER
+from driftline.drift.features import Feature
+
+Counts = npt.NDArray[np.int64]
+Value = float | str | bool | None
+
+UNKNOWN = -1
+
+FOLDED = "__other__"
+"""The label of what is beyond a bound on labels."""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """What one call showed.
+
+    `values` holds a number, a category or a truth per feature name; None where the value should be there and is
+    not. A feature that does not apply to the call has no key and is not counted.
+    """
+
+    timestamp: float
+    """Seconds since the epoch."""
+    model: str
+    variant: str
+    tenant: str
+    trace_id: str
+    values: Mapping[str, Value]
+
+
+class SlotCounts(msgspec.Struct, frozen=True):
+    """The cells of one slot: of all calls, and of each tenant."""
+
+    cells: Counts
+    tenants: dict[str, Counts]
+
+
+Sparse = tuple[list[int], list[int]]
+"""Cells, and the count of each; the rest is 0."""
+
+
+class TallyState(msgspec.Struct, frozen=True):
+    """An open slot as it is kept on disk. Cells are counted from the start of their feature."""
+
+    calls: int
+    names: dict[str, list[str]]
+    counts: dict[str, Sparse]
+    latest: dict[str, dict[int, str]]
+    tenants: dict[str, dict[str, Sparse]]
+
+
+class Tally:
+    """Cells of all features in one flat list, so that counting is one bisection and three stores per feature."""
+
+    def __init__(self, features: Iterable[Feature], *, max_tenants: int) -> None:
+        self.names: dict[str, list[str]] = {}
+        """Categories of each categorical or binary feature, in the order of their cells."""
+        self.slices: dict[str, slice] = {}
+        self.calls = 0
+        self._places: dict[str, tuple[int, tuple[float, ...] | None, dict[Value, int]]] = {}
+        size = 0
+        for feature in features:
+            cells = self._place(feature, size)
+            self.slices[feature.name] = slice(size, size + cells)
+            size += cells
+        self.latest = [""] * size
+        """Trace id of the last call that landed in each cell."""
+        self._size = size
+        self._max_tenants = max_tenants
+        self._counts = [0] * size
+        self._tenants: dict[str, list[int]] = {}
+
+    def _place(self, feature: Feature, offset: int) -> int:
+        if feature.edges is not None:
+            self._places[feature.name] = (offset, feature.edges.values, {})
+            return FIRST + len(feature.edges.values) + 1
+        known: dict[Value, int] = {None: offset + MISSING}
+        self._places[feature.name] = (offset, None, known)
+        if feature.kind == "binary":
+            known.update({False: offset + FIRST, True: offset + FIRST + 1})
+            self.names[feature.name] = ["false", "true"]
+            return FIRST + 2
+        known.update({name: offset + FIRST + i for i, name in enumerate(feature.categories)})
+        self.names[feature.name] = list(feature.categories)
+        return FIRST + MAX_CATEGORIES
+
+    def add(self, observation: Observation) -> None:
+        """Count `observation`. No allocation, once its tenant and its categories are known."""
+        places, counts, latest = self._places, self._counts, self.latest
+        trace_id = observation.trace_id
+        of_tenant = self._tenants.get(observation.tenant) or self._tenant(observation.tenant)
+        self.calls += 1
+        for name, value in observation.values.items():
+            place = places.get(name)
+            if place is None:
+                continue
+            offset, edges, known = place
+            try:
+                if edges is None:
+                    cell = known.get(value, UNKNOWN)
+                    if cell == UNKNOWN:
+                        cell = self._name(name, value)
+                elif value is None:
+                    cell = offset + MISSING
+                elif value == value:  # noqa: PLR0124 - false for NaN alone, and cheaper than a call
+                    cell = offset + FIRST + bisect_left(edges, value)
+                else:
+                    cell = offset + OTHER
+            except TypeError:
+                cell = offset + OTHER
+            counts[cell] += 1
+            of_tenant[cell] += 1
+            latest[cell] = trace_id
+
+    def _tenant(self, tenant: str) -> list[int]:
+        if tenant not in self._tenants and len(self._tenants) >= self._max_tenants:
+            tenant = FOLDED
+        return self._tenants.setdefault(tenant, [0] * self._size)
+
+    def _name(self, feature: str, value: Value) -> int:
+        """The cell of a category not seen before."""
+        offset, _, known = self._places[feature]
+        if not isinstance(value, str):
+            return offset + OTHER
+        value = value[:MAX_NAME]
+        if value not in known:
+            names, cells = self.names[feature], self.slices[feature]
+            if FIRST + len(names) == cells.stop - cells.start:
+                return offset + OTHER
+            known[value] = offset + FIRST + len(names)
+            names.append(value)
+        return known[value]
+
+    def merge(self, other: Tally) -> None:
+        """Add the counts of a tally of the same features: exact, and in any order the same.
+
+        Categories are matched by name; those beyond `MAX_CATEGORIES` distinct ones become other.
+        """
+        onto = self._cells_of(other)
+        self.calls += other.calls
+        for tenant, theirs in other._tenants.items():
+            ours = self._tenants.get(tenant) or self._tenant(tenant)
+            for cell, count in zip(onto, theirs, strict=True):
+                ours[cell] += count
+        for cell, count, trace_id in zip(onto, other._counts, other.latest, strict=True):
+            self._counts[cell] += count
+            self.latest[cell] = trace_id or self.latest[cell]
+
+    def _cells_of(self, other: Tally) -> list[int]:
+        onto = list(range(self._size))
+        for feature, names in other.names.items():
+            start = self.slices[feature].start + FIRST
+            for i, name in enumerate(names):
+                onto[start + i] = self._name(feature, name)
+        return onto
+
+    def counts(self) -> SlotCounts:
+        """What has been counted since the last `reset`."""
+        tenants = {tenant: np.array(cells, np.int64) for tenant, cells in self._tenants.items()}
+        return SlotCounts(np.array(self._counts, np.int64), tenants)
+
+    def reset(self) -> None:
+        """Begin the next slot. Names of categories and the latest trace ids stay."""
+        self.calls = 0
+        self._counts = [0] * self._size
+        self._tenants = {}
+
+    def state(self) -> TallyState:
+        return TallyState(
+            self.calls,
+            self.names,
+            self._by_feature(self._counts),
+            {
+                name: {i: trace_id for i, trace_id in enumerate(self.latest[cells]) if trace_id}
+                for name, cells in self.slices.items()
+            },
+            {tenant: self._by_feature(counts) for tenant, counts in self._tenants.items()},
+        )
+
+    def _by_feature(self, counts: list[int]) -> dict[str, Sparse]:
+        sparse: dict[str, Sparse] = {}
+        for name, cells in self.slices.items():
+            filled = [(i, count) for i, count in enumerate(counts[cells]) if count]
+            if filled:
+                sparse[name] = ([i for i, _ in filled], [count for _, count in filled])
+        return sparse
+
+    def resume(self, state: TallyState) -> None:
+        """Take up what `state` gave; features that are not counted any more are left out."""
+        self.calls = state.calls
+        for name, categories in state.names.items():
+            for category in categories:
+                if name in self.slices:
+                    self._name(name, category)
+        self._fill(self._counts, state.counts)
+        for tenant, counts in state.tenants.items():
+            self._fill(self._tenant(tenant), counts)
+        for name, latest in state.latest.items():
+            for i, trace_id in latest.items():
+                if name in self.slices:
+                    self.latest[self.slices[name].start + i] = trace_id
+
+    def _fill(self, counts: list[int], state: dict[str, Sparse]) -> None:
+        for name, (cells, values) in state.items():
+            if name in self.slices:
+                for i, count in zip(cells, values, strict=True):
+                    counts[self.slices[name].start + i] += count
