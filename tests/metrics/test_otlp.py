@@ -118,7 +118,7 @@ def test_nothing_is_pushed_unless_asked(environ: dict[str, str]) -> None:
             {"OTEL_METRICS_EXPORTER": "statsd"},
             "OTEL_METRICS_EXPORTER names statsd; known are otlp, console, none",
         ),
-        ({"OTEL_METRIC_EXPORT_INTERVAL": "1m"}, "OTEL_METRIC_EXPORT_INTERVAL is '1m'; write milliseconds"),
+        ({"OTEL_METRIC_EXPORT_INTERVAL": "1m"}, "OTEL_METRIC_EXPORT_INTERVAL is '1m'; write a whole number"),
     ],
 )
 def test_variables_we_cannot_follow_are_refused(environ: dict[str, str], message: str) -> None:

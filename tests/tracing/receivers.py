@@ -25,7 +25,7 @@ DEADLINE = 20.0
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 (what is waited for happens in a thread)
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -9,18 +9,20 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from driftline.tracing.content import CaptureSettings
-from driftline.tracing.export import Exporter, QueueSettings
+from driftline.tracing.environment import QueueSettings
+from driftline.tracing.export import Exporter
 from driftline.tracing.observer import TraceObserver
 from driftline.tracing.presets import ExporterSettings
 from tests.tracing.calls import PARENT_ID, RECEIVED_AT, SPAN_ID, TRACE_ID, chat, exchange
-from tests.tracing.receivers import Received, attributes, grpc_receiver, http_receiver, until
+from tests.tracing.receivers import DEADLINE, Received, attributes, grpc_receiver, http_receiver, until
 from tests.tracing.test_spans import span
 
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "10"}
@@ -158,7 +160,7 @@ def test_a_backend_that_hangs_blocks_nobody_and_its_losses_are_counted() -> None
     assert hung.entered.wait(20)
     for _ in range(25):
         observer.observe(chat())
-        wait_for(lambda: observer.exporters[1].exported == observer.exporters[1].submitted)
+        eventually(lambda: observer.exporters[1].exported == observer.exporters[1].submitted)
 
     assert observer.exporters[0].dropped == {"queue_full": 15}
     assert observer.exporters[1].dropped == {}
@@ -167,13 +169,11 @@ def test_a_backend_that_hangs_blocks_nobody_and_its_losses_are_counted() -> None
     assert observer.exporters[1].exported == 26
 
 
-def wait_for(condition: object) -> None:
-    deadline = threading.Event()
-    for _ in range(4000):
-        if condition():  # type: ignore[operator]
-            return
-        deadline.wait(0.005)
-    raise AssertionError("timed out")
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 async def test_of_two_backends_one_may_be_dead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_an_exporter_that_raises_is_a_failure_not_an_end(caplog: pytest.LogCaptu
     broken = Broken()
     observer = observing(broken)
     observer.observe(chat())
-    wait_for(lambda: observer.dropped["failed"] == 1)
+    eventually(lambda: observer.dropped["failed"] == 1)
     observer.observe(chat())
     observer.shutdown(5)
     assert broken.batches == [[], ["chat llama"]]
@@ -258,7 +258,7 @@ def test_a_full_batch_does_not_wait_for_the_schedule() -> None:
     observer = observing(recorder, schedule_delay=3600, max_export_batch_size=5)
     for _ in range(5):
         observer.observe(chat())
-    wait_for(lambda: recorder.batches == [["chat llama"] * 5])
+    eventually(lambda: recorder.batches == [["chat llama"] * 5])
     observer.shutdown(5)
 
 

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from driftline.tracing.presets import ExporterSettings, Target, targets
+from driftline.tracing.presets import ExporterSettings, Target, check, targets
 
 LANGFUSE = {"LANGFUSE_PUBLIC_KEY": "pk-lf-1", "LANGFUSE_SECRET_KEY": "sk-lf-2"}
 
@@ -164,3 +164,19 @@ def test_phoenix_and_langsmith() -> None:
 def test_what_cannot_work_is_refused_with_the_fix(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ExporterSettings(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_METRICS_EXPORTER", "statsd"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1m"),
+    ],
+)
+def test_all_that_decides_on_exporting_can_be_checked_beforehand(variable: str, value: str) -> None:
+    check([], {})
+    with pytest.raises(ValueError, match=variable):
+        check([], {variable: value})

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv.schemas import Schemas
@@ -352,3 +356,27 @@ def test_names_are_those_of_the_conventions() -> None:
     }
     assert ours - metrics - known == set()
     assert Schemas.V1_41_1.value == semconv.SCHEMA_URL
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+numbers = st.none() | st.integers()
+
+
+@given(
+    st.builds(
+        bare,
+        request_model=words,
+        response_id=words,
+        error_type=st.none() | words,
+        parameters=st.builds(Parameters, max_tokens=numbers, seed=numbers, choice_count=numbers),
+        usage=st.none() | st.builds(Usage, numbers, numbers, numbers, numbers, numbers),
+        attribution=st.builds(Attribution, *[st.none() | words] * 6),
+        exchange=st.builds(exchange, upstream=words, error=words, variant=words, tracestate=words),
+    )
+)
+def test_whatever_a_call_holds_its_span_can_be_sent(call: Call) -> None:
+    """One attribute that does not encode would be logged for each span, one id would cost a whole batch."""
+    made = span(call)
+    (resource_spans,) = encode_spans([made]).resource_spans
+    sent = ResourceSpans.FromString(resource_spans.SerializeToString()).scope_spans[0].spans[0]
+    assert {pair.key for pair in sent.attributes} == set(made.attributes or {})

@@ -14,14 +14,13 @@ from opentelemetry.sdk.metrics import export
 from opentelemetry.sdk.resources import Resource
 
 from driftline.metrics.instruments import Histogram, Labels, Metric, is_gauge
+from driftline.tracing import environment
 from driftline.tracing.export import quieten
-from driftline.tracing.presets import standard_exporters, standard_protocol
 from driftline.tracing.semconv import SCHEMA_URL
 from driftline.tracing.spans import SCOPE
 
 log = logging.getLogger(__name__)
 
-_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 _CUMULATIVE = export.AggregationTemporality.CUMULATIVE
 
@@ -114,12 +113,13 @@ class Pusher:
 
         Raises `ValueError` naming the variable that cannot be followed.
         """
-        disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        kinds = [] if disabled else standard_exporters("METRICS", environ)
+        kinds = [] if environment.disabled(environ) else environment.exporters("METRICS", environ)
         if kinds and environ.get(_TEMPORALITY, "cumulative").strip().lower() != "cumulative":
             log.warning("%s is not followed: metrics are exported as cumulative totals", _TEMPORALITY)
         exporters = [_exporter(kind, environ) for kind in kinds if kind in ("otlp", "console")]
-        return cls(exporters, metrics, resource, interval=_interval(environ), started=started)
+        return cls(
+            exporters, metrics, resource, interval=environment.metric_interval(environ), started=started
+        )
 
     def tick(self, now: float) -> None:
         """Push where it is time to. `now` is seconds since the epoch."""
@@ -155,17 +155,10 @@ class Pusher:
                 self.batches["success" if delivered else "failure"] += 1
 
 
-def _interval(environ: Mapping[str, str]) -> float:
-    text = environ.get(_INTERVAL, "").strip() or "60000"
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"{_INTERVAL} is {text!r}; write milliseconds, a whole number above 0")
-    return int(text) / 1000
-
-
 def _exporter(kind: str, environ: Mapping[str, str]) -> export.MetricExporter:
     if kind == "console":
         return export.ConsoleMetricExporter()
-    if standard_protocol("METRICS", environ) == "grpc":
+    if environment.protocol("METRICS", environ) == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415
 
         quieten("opentelemetry.exporter.otlp.proto.grpc.exporter")

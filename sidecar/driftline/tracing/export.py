@@ -11,13 +11,13 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from driftline.settings import Settings
+from driftline.tracing.environment import QueueSettings
 from driftline.tracing.presets import Target
 
 log = logging.getLogger(__name__)
@@ -29,56 +29,6 @@ class Sender(Protocol):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult: ...
 
     def shutdown(self) -> None: ...
-
-
-class QueueSettings(Settings, frozen=True, kw_only=True):
-    """Of each exporter. The first three are `OTEL_BSP_*`, by their specified names."""
-
-    max_queue_size: int = 2048
-    """Spans."""
-    max_export_batch_size: int = 512
-    schedule_delay: float = 1.0
-    """Seconds between batches; also about what a kill can lose."""
-    max_queue_bytes: int = 64 * 1024 * 1024
-    max_batch_bytes: int = 2 * 1024 * 1024
-    """Below the 4 MiB that gRPC servers take by default."""
-
-    def __post_init__(self) -> None:
-        if (
-            min(self.max_queue_size, self.max_export_batch_size, self.max_queue_bytes, self.max_batch_bytes)
-            < 1
-        ):
-            raise ValueError("sizes of an export queue must be at least 1")
-        if self.max_export_batch_size > self.max_queue_size:
-            raise ValueError(
-                f"max_export_batch_size ({self.max_export_batch_size}) is larger than "
-                f"max_queue_size ({self.max_queue_size}): a batch could never fill"
-            )
-        if not self.schedule_delay > 0:
-            raise ValueError(f"schedule_delay is {self.schedule_delay}; it must be above 0")
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> QueueSettings:
-        """Raises `ValueError` naming the variable that is not a number in its range."""
-        default = cls()
-        size = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", default.max_queue_size)
-        return cls(
-            max_queue_size=size,
-            max_export_batch_size=_number(
-                environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", min(default.max_export_batch_size, size)
-            ),
-            schedule_delay=_number(environ, "OTEL_BSP_SCHEDULE_DELAY", round(default.schedule_delay * 1000))
-            / 1000,
-        )
-
-
-def _number(environ: Mapping[str, str], variable: str, default: int) -> int:
-    text = environ.get(variable, "").strip()
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"{variable} is {text!r}; write a whole number above 0")
-    return int(text)
 
 
 class Exporter:
@@ -217,7 +167,8 @@ def connect(target: Target) -> SpanExporter:
 
 
 def quieten(logger: str) -> None:
-    """Let the stock exporter that logs to `logger` say each thing once."""
-    filters = logging.getLogger(logger).filters
-    if not any(isinstance(one, OncePerKind) for one in filters):
-        filters.append(OncePerKind())
+    """Let the stock exporter that logs to `logger`, and its encoder, say each thing once."""
+    for name in (logger, "opentelemetry.exporter.otlp.proto.common._internal"):
+        filters = logging.getLogger(name).filters
+        if not any(isinstance(one, OncePerKind) for one in filters):
+            filters.append(OncePerKind())

@@ -10,7 +10,8 @@ from driftline.call import Call
 from driftline.relay.tracecontext import SAMPLED
 from driftline.tracing import semconv
 from driftline.tracing.content import Capture, CaptureSettings
-from driftline.tracing.export import Exporter, QueueSettings, connect
+from driftline.tracing.environment import QueueSettings
+from driftline.tracing.export import Exporter, connect
 from driftline.tracing.presets import ExporterSettings, targets
 from driftline.tracing.spans import SpanBuilder, resource
 

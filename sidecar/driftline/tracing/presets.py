@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from driftline.settings import Settings
+from driftline.tracing import environment
+from driftline.tracing.environment import Environ, Protocol
 
 PresetName = Literal["otlp", "langfuse", "phoenix", "langsmith"]
-Protocol = Literal["http/protobuf", "grpc"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
 _TRACES = "/v1/traces"
 
@@ -44,17 +43,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def targets(settings: list[ExporterSettings], environ: Mapping[str, str]) -> list[Target]:
+def targets(settings: list[ExporterSettings], environ: Environ) -> list[Target]:
     """Every backend to send to: those configured, or else those that the standard variables name.
 
-    With neither there is none: the specification's default, a Collector on localhost, would fill the log of
-    everyone who has not got one. `OTEL_SDK_DISABLED=true` and `OTEL_TRACES_EXPORTER=none` switch all off.
-    Raises `ValueError` naming the variable or key and the fix.
+    `OTEL_SDK_DISABLED=true` and `OTEL_TRACES_EXPORTER=none` switch all off. Raises `ValueError` naming the
+    variable or key and the fix.
     """
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return []
-    kinds = standard_exporters("TRACES", environ)
-    if kinds == ["none"]:
+    kinds = environment.exporters("TRACES", environ)
+    if environment.disabled(environ) or kinds == ["none"]:
         return []
     if settings:
         return [_PRESETS[one.preset](one, environ) for one in settings]
@@ -66,32 +62,13 @@ def targets(settings: list[ExporterSettings], environ: Mapping[str, str]) -> lis
     ]
 
 
-def standard_exporters(signal: Literal["TRACES", "METRICS"], environ: Mapping[str, str]) -> list[str]:
-    """What `OTEL_<signal>_EXPORTER` lists; `otlp` where it is unset and an OTLP endpoint is named.
-
-    `prometheus` is taken for metrics: they are on `/metrics` in any case.
-    """
-    variable = f"OTEL_{signal}_EXPORTER"
-    kinds = [kind for part in environ.get(variable, "").split(",") if (kind := part.strip().lower())]
-    known = ["otlp", "console", "none", *(["prometheus"] if signal == "METRICS" else [])]
-    if unknown := set(kinds) - set(known):
-        raise ValueError(f"{variable} names {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    if "none" in kinds and len(kinds) > 1:
-        raise ValueError(f"{variable} is {','.join(kinds)}: none goes with no other")
-    named = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-    return kinds or (["otlp"] if named else [])
-
-
-def standard_protocol(signal: Literal["TRACES", "METRICS"], environ: Mapping[str, str]) -> Protocol:
-    """What `OTEL_EXPORTER_OTLP_[<signal>_]PROTOCOL` says; `http/protobuf` by default, as specified."""
-    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if value := environ.get(variable, "").strip().lower():
-            if value == "grpc":
-                return "grpc"
-            if value == "http/protobuf":
-                return "http/protobuf"
-            raise ValueError(f"{variable} is {value!r}; known are {' and '.join(PROTOCOLS)}")
-    return "http/protobuf"
+def check(settings: list[ExporterSettings], environ: Environ) -> None:
+    """Raises `ValueError` where something that decides on exporting cannot be followed."""
+    targets(settings, environ)
+    environment.QueueSettings.from_env(environ)
+    environment.exporters("METRICS", environ)
+    environment.protocol("METRICS", environ)
+    environment.metric_interval(environ)
 
 
 def check_endpoint(name: str, url: str) -> None:
@@ -99,15 +76,15 @@ def check_endpoint(name: str, url: str) -> None:
         raise ValueError(f"{name} is {url!r}; write a URL such as http://localhost:4318")
 
 
-def _otlp(settings: ExporterSettings, environ: Mapping[str, str]) -> Target:
-    protocol = settings.protocol or standard_protocol("TRACES", environ)
+def _otlp(settings: ExporterSettings, environ: Environ) -> Target:
+    protocol = settings.protocol or environment.protocol("TRACES", environ)
     endpoint = settings.endpoint
     if endpoint is not None and protocol != "grpc":
         endpoint = _with_path(endpoint, _TRACES)
     return Target(name="otlp", protocol=protocol, endpoint=endpoint, headers=settings.headers)
 
 
-def _langfuse(settings: ExporterSettings, environ: Mapping[str, str]) -> Target:
+def _langfuse(settings: ExporterSettings, environ: Environ) -> Target:
     host = (
         settings.endpoint
         or _first(environ, "LANGFUSE_BASE_URL", "LANGFUSE_HOST")
@@ -126,7 +103,7 @@ def _langfuse(settings: ExporterSettings, environ: Mapping[str, str]) -> Target:
     )
 
 
-def _phoenix(settings: ExporterSettings, environ: Mapping[str, str]) -> Target:
+def _phoenix(settings: ExporterSettings, environ: Environ) -> Target:
     endpoint = settings.endpoint or environ.get("PHOENIX_COLLECTOR_ENDPOINT") or "http://localhost:6006"
     headers = {}
     if key := environ.get("PHOENIX_API_KEY"):
@@ -142,7 +119,7 @@ def _phoenix(settings: ExporterSettings, environ: Mapping[str, str]) -> Target:
     )
 
 
-def _langsmith(settings: ExporterSettings, environ: Mapping[str, str]) -> Target:
+def _langsmith(settings: ExporterSettings, environ: Environ) -> Target:
     host = settings.endpoint or environ.get("LANGSMITH_ENDPOINT") or "https://api.smith.langchain.com"
     headers = {"x-api-key": _key(environ, "langsmith", "LANGSMITH_API_KEY")}
     if project := environ.get("LANGSMITH_PROJECT"):
@@ -165,12 +142,12 @@ def _with_path(url: str, path: str) -> str:
     return url if url.endswith(_TRACES) else url + path
 
 
-def _key(environ: Mapping[str, str], preset: str, variable: str) -> str:
+def _key(environ: Environ, preset: str, variable: str) -> str:
     value = environ.get(variable, "")
     if not value:
         raise ValueError(f"exporter preset {preset} needs {variable}: set it in the sidecar's environment")
     return value
 
 
-def _first(environ: Mapping[str, str], *variables: str) -> str | None:
+def _first(environ: Environ, *variables: str) -> str | None:
     return next((value for name in variables if (value := environ.get(name))), None)

@@ -113,15 +113,15 @@ def describe(call: Call) -> Attributes:
 def _request(call: Call, attributes: Attributes) -> None:
     p = call.parameters
     for key, value in (
-        (semconv.REQUEST_MAX_TOKENS, p.max_tokens),
+        (semconv.REQUEST_MAX_TOKENS, _int64(p.max_tokens)),
         (semconv.REQUEST_TEMPERATURE, _double(p.temperature)),
         (semconv.REQUEST_TOP_P, _double(p.top_p)),
         (semconv.REQUEST_TOP_K, _double(p.top_k)),
-        (semconv.REQUEST_SEED, p.seed),
+        (semconv.REQUEST_SEED, _int64(p.seed)),
         (semconv.REQUEST_STOP_SEQUENCES, p.stop_sequences or None),
         (semconv.REQUEST_FREQUENCY_PENALTY, _double(p.frequency_penalty)),
         (semconv.REQUEST_PRESENCE_PENALTY, _double(p.presence_penalty)),
-        (semconv.REQUEST_CHOICE_COUNT, p.choice_count if p.choice_count != 1 else None),
+        (semconv.REQUEST_CHOICE_COUNT, _int64(p.choice_count) if p.choice_count != 1 else None),
         (semconv.REQUEST_STREAM, p.stream or None),
         (semconv.REQUEST_ENCODING_FORMATS, p.encoding_formats or None),
         (semconv.OUTPUT_TYPE, semconv.JSON if call.json_mode is not None else None),
@@ -157,11 +157,11 @@ def _response(call: Call, attributes: Attributes) -> None:
 
 def _usage(usage: Usage, attributes: Attributes) -> None:
     for key, value in (
-        (semconv.USAGE_INPUT_TOKENS, usage.input_tokens),
-        (semconv.USAGE_OUTPUT_TOKENS, usage.output_tokens),
-        (semconv.USAGE_CACHE_READ, usage.cached_tokens),
-        (semconv.USAGE_CACHE_CREATION, usage.cache_creation_tokens),
-        (semconv.USAGE_REASONING, usage.reasoning_tokens),
+        (semconv.USAGE_INPUT_TOKENS, _int64(usage.input_tokens)),
+        (semconv.USAGE_OUTPUT_TOKENS, _int64(usage.output_tokens)),
+        (semconv.USAGE_CACHE_READ, _int64(usage.cached_tokens)),
+        (semconv.USAGE_CACHE_CREATION, _int64(usage.cache_creation_tokens)),
+        (semconv.USAGE_REASONING, _int64(usage.reasoning_tokens)),
     ):
         if value is not None:
             attributes[key] = value
@@ -298,6 +298,11 @@ def split_address(upstream: str) -> tuple[str | None, int | None]:
 def _double(value: float | None) -> float | None:
     """JSON writes 1 for 1.0; the attribute's type is double."""
     return None if value is None else float(value)
+
+
+def _int64(value: int | None) -> int | None:
+    """JSON has larger numbers than OTLP; one of them would cost the encoder a logged exception."""
+    return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
 def _shortened(value: Value, longest: int) -> Value:
