@@ -44,7 +44,8 @@ class First(msgspec.Struct):
 async def run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     intake = Intake(Block(arguments.counters))
-    await loop.create_unix_server(intake.connection, sock=socket.socket(fileno=arguments.records))
+    # A name for it: a server that nothing refers to is collected, and deaf.
+    server = await loop.create_unix_server(intake.connection, sock=socket.socket(fileno=arguments.records))
     control = await Control.over(arguments.control)
     first = await control.receive(First)
     intake.relays_are(first.state.live_rows)
@@ -60,6 +61,7 @@ async def run(arguments: argparse.Namespace) -> None:
     while not intake.idle and loop.time() < deadline:  # noqa: ASYNC110  # ends once, at shutdown
         await asyncio.sleep(0.01)
     ticking.cancel()
+    server.close()
     await service.stop()
 
 
