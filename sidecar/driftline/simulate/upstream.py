@@ -208,10 +208,14 @@ class SimulatedUpstream:
     async def _stream(self, http: web.Request, stream: Iterator[tuple[int, bytes]]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(http)
-        for steps, event in stream:
-            if steps:
-                await asyncio.sleep(self.engine.decode(steps))
-            await response.write(event)
+        try:
+            for steps, event in stream:
+                if steps:
+                    await asyncio.sleep(self.engine.decode(steps))
+                await response.write(event)
+        except ConnectionError:
+            # The client left, and this write found out before aiohttp could cancel the handler.
+            raise asyncio.CancelledError from None
         return response
 
     @contextmanager
@@ -222,7 +226,7 @@ class SimulatedUpstream:
         try:
             yield
             self.totals.finished += 1
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             self.totals.aborted += 1
             raise
         finally:

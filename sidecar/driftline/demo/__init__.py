@@ -1,0 +1,1 @@
+"""The whole path on one machine: a simulated upstream, the sidecar before it, traffic, then a shift."""
