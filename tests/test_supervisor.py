@@ -30,8 +30,8 @@ DEADLINE = 30.0
 
 @contextlib.asynccontextmanager
 async def served(tmp_path, *arguments, **options):
-    """A sidecar in front of a simulated server whose streams take about a second."""
-    async with SimulatedUpstream(time_scale=1.0, seed=7).serving() as upstream:
+    """A sidecar in front of a simulated server whose streams take some seconds."""
+    async with SimulatedUpstream(time_scale=4.0, seed=7).serving() as upstream:
         context = sidecar(upstream, directory=tmp_path, arguments=arguments, **options)
         running = await asyncio.to_thread(context.__enter__)
         try:
@@ -106,11 +106,11 @@ async def test_killing_the_observer_breaks_no_request(tmp_path):
 async def test_killing_a_relay_loses_its_own_connections_only(tmp_path):
     """The others' streams end whole; the port never refuses; the lost are counted as `relay_lost`."""
     async with served(tmp_path, "--relays", "2") as running:
+        victim = pids(await health(running), "relay")[0]
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             started = [asyncio.Event() for _ in range(STREAMS)]
             streams = [asyncio.create_task(stream(session, running.url, event)) for event in started]
             await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), DEADLINE)
-            victim = pids(await health(running), "relay")[0]
             os.kill(victim, signal.SIGKILL)
             ends = await asyncio.gather(*streams)
             broken = len([end for end in ends if end != "complete"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -24,7 +25,7 @@ FINGERPRINT = b',"system_fingerprint":"vllm-0.26.0-f5"'
 def relayed(stream: bytes, cuts: list[int]) -> tuple[bytes, bytes]:
     cutter = UsageCutter()
     edges = [0, *sorted(cuts), len(stream)]
-    seen = b"".join(cutter.feed(stream[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    seen = b"".join(cutter.feed(stream[a:b]) for a, b in pairwise(edges))
     return seen + cutter.flush(), cutter.usage_event
 
 

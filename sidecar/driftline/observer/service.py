@@ -20,10 +20,13 @@ from driftline.config import Config
 from driftline.console.app import application
 from driftline.cost.prices import TokenPricer
 from driftline.exchange import decode
+from driftline.metrics import Metrics
 from driftline.observer.intake import Intake
 from driftline.observer.recent import RecentCalls, detail, summary
+from driftline.observer.watching import DriftWatch
 from driftline.relay.counters import Row
 from driftline.tracing.observer import TraceObserver
+from driftline.tracing.spans import resource
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
@@ -38,16 +41,28 @@ class Service:
         self._intake = intake
         self._started = time.time()
         self.processes: list[dict[str, Any]] = []
+        self.faults: Counter[str] = Counter()
+        """Calls that an observer failed on, by observer."""
         self._recent = RecentCalls()
+        self._drift = DriftWatch(self._config.drift, time.time())
         self._tracing = TraceObserver.start(self._config.exporters, self._config.capture, os.environ)
+        self._metrics = Metrics(
+            relay=intake.block.totals,
+            exports={"traces": self._tracing},
+            faults=self.faults,
+            drift=self._drift,
+            started=self._started,
+            resource=resource(),
+            environ=os.environ,
+        )
         # In order: what enriches the call first, what reports it after.
         self._observers: list[tuple[str, Callable[[Call], None]]] = [
             ("cost", TokenPricer(self._config.prices).observe),
             ("tracing", self._tracing.observe),
+            ("metrics", self._metrics.observe),
+            ("drift", self._drift.observe),
             ("recent", self._recent.observe),
         ]
-        self.faults: Counter[str] = Counter()
-        """Calls that an observer failed on, by observer."""
         self.untraced = 0
         """Exchanges that are no call: passed on, counted, nothing else."""
         self._runner: web.AppRunner | None = None
@@ -64,13 +79,16 @@ class Service:
     async def stop(self) -> None:
         """Flush what is on its way out, save what must survive, close the port."""
         self._tracing.shutdown(_FLUSH_SECONDS)
+        self._metrics.shutdown(time.time(), _FLUSH_SECONDS)
         if self._runner is not None:
             await self._runner.cleanup()
 
     def consume(self, record: bytes, _: Row) -> None:
         """One record from a relay. Never raises: a telemetry fault is counted, and logged once per kind."""
         try:
-            call = dialects.read(decode(record))
+            exchange = decode(record)
+            self._metrics.relayed(exchange)
+            call = dialects.read(exchange)
         except Exception:  # noqa: BLE001  # whatever it is, the next call is not to be lost
             self._fault("exchange")
             return
@@ -90,11 +108,13 @@ class Service:
 
     def tick(self, now: float) -> None:
         """Once a second."""
+        self._drift.tick(now)
+        self._metrics.tick(now)
 
     # View
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        return b"", "text/plain"
+        return self._metrics.exposition(accept)
 
     def health(self) -> dict[str, Any]:
         return {
@@ -103,6 +123,7 @@ class Service:
             "processes": self.processes,
             "requests": self._requests(),
             "calls_in_memory": len(self._recent),
+            "not_model_calls": self.untraced,
             "observer_faults": dict(self.faults),
         }
 
@@ -131,19 +152,22 @@ class Service:
         return [detail(call) for call in self._recent.of_trace(trace_id)]
 
     def drift(self) -> dict[str, Any]:
-        return {}
+        return {"series": self._drift.series(), "clock": self._drift.detector.clock}
 
     def incidents(self) -> list[Any]:
-        return []
+        return self._drift.detector.incidents()
 
     def baselines(self) -> list[Any]:
-        return []
+        return self._drift.detector.baselines()
 
     def export_baseline(self, model: str, variant: str) -> bytes:
-        raise KeyError(f"no baseline of {model} {variant}")
+        return self._drift.detector.export(model, variant)
 
     def import_baseline(self, model: str, variant: str, document: bytes) -> None:
-        pass
+        self._drift.detector.import_(document, model, variant)
 
     def change_baseline(self, model: str, variant: str, action: str) -> None:
-        pass
+        if action == "pin":
+            self._drift.detector.pin(model, variant)
+        else:
+            self._drift.detector.unpin(model, variant)

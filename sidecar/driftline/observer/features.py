@@ -1,0 +1,88 @@
+"""How each drift feature is read from a call. `drift/` declares what a feature is; this says where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Final
+
+from driftline.call import Call
+from driftline.drift.tally import Observation, Value
+
+
+class _Absent(Enum):
+    ABSENT = "the feature does not apply to this call"
+
+
+ABSENT: Final = _Absent.ABSENT
+Reading = Value | _Absent
+
+
+def _whole(read: Callable[[Call], Reading]) -> Callable[[Call], Reading]:
+    """Of calls that ended well: a reply cut short by a client or an error is no shorter reply."""
+    return lambda call: read(call) if call.exchange.outcome == "complete" and not call.error_type else ABSENT
+
+
+def _replies(read: Callable[[Call], Reading]) -> Callable[[Call], Reading]:
+    """Of calls that generate text."""
+    return _whole(lambda call: ABSENT if call.operation == "embeddings" else read(call))
+
+
+def _signal(name: str, *values: object) -> Callable[[Call], Reading]:
+    """Whether a quality signal has one of `values`, where it applied."""
+    return lambda call: call.signals[name] in values if name in call.signals else ABSENT
+
+
+def _if_streamed(read: Callable[[Call], float | None]) -> Callable[[Call], Reading]:
+    return lambda call: read(call) if call.exchange.stream else ABSENT
+
+
+READ: dict[str, Callable[[Call], Reading]] = {
+    "input_tokens": _whole(lambda call: call.usage.input_tokens if call.usage else None),
+    "output_tokens": _replies(lambda call: call.usage.output_tokens if call.usage else None),
+    "prompt_chars": _whole(lambda call: ABSENT if call.truncated_record else call.prompt_chars),
+    "messages": _whole(lambda call: len(call.input_messages) if call.operation == "chat" else ABSENT),
+    "tool_calls": _replies(lambda call: len(call.tool_calls) if call.tools else ABSENT),
+    "ttft": _replies(_if_streamed(lambda call: call.ttft)),
+    "tpot": _replies(_if_streamed(lambda call: call.tpot)),
+    "duration": _whole(lambda call: call.duration),
+    "finish_reason": _replies(lambda call: next(iter(call.finish_reasons), None)),
+    "refusal": _signal("refusal", "full", "partial"),
+    "json_invalid": _signal("json_invalid", True),
+    "truncated": _signal("truncated", True),
+    "error": lambda call: call.error_type or "none",
+    "temperature": lambda call: ABSENT if call.operation == "embeddings" else call.parameters.temperature,
+}
+"""By feature name, for those that can be read so far."""
+
+
+class FeatureReader:
+    """Reads the chosen features. Raises `ValueError` for one that cannot be read from live traffic yet."""
+
+    def __init__(self, features: Sequence[str]) -> None:
+        unread = [name for name in features if name not in READ]
+        if unread:
+            raise ValueError(
+                f"drift.features: {', '.join(unread)} can be replayed but not read from live traffic yet; "
+                f"choose among {', '.join(READ)}"
+            )
+        self._readers = [(name, READ[name]) for name in features]
+
+    def observation(self, call: Call) -> Observation | None:
+        """None for a call that no model answered: its model's name is only what a client wrote."""
+        exchange = call.exchange
+        if exchange.status in (0, 404):
+            return None
+        values: dict[str, Value] = {}
+        for name, read in self._readers:
+            value = read(call)
+            if value is not ABSENT:
+                values[name] = value
+        return Observation(
+            timestamp=(exchange.received_at + max(exchange.ended, 0)) / 1e9,
+            model=call.model,
+            variant=exchange.variant,
+            tenant=call.attribution.team or "",
+            trace_id=exchange.trace_id.hex(),
+            values=values,
+        )
