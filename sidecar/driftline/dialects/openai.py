@@ -104,7 +104,7 @@ class _FinishChoice(msgspec.Struct):
 
 
 class _FinishEvent(msgspec.Struct):
-    choices: list[_FinishChoice] = msgspec.field(default_factory=list)
+    choices: list[_FinishChoice] = []
 
 
 _FINISH_EVENT = Shape(_FinishEvent)

@@ -13,7 +13,7 @@ from driftline.exchange import Exchange
 
 
 class _Request(openai.Sampling):
-    messages: list[WireMessage] = msgspec.field(default_factory=list)
+    messages: list[WireMessage] = []
     max_tokens: Int64 | None = None
     max_completion_tokens: Int64 | None = None
 
@@ -25,7 +25,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Reply(openai.Envelope):
-    choices: list[_Choice] = msgspec.field(default_factory=list)
+    choices: list[_Choice] = []
 
 
 class _ToolCallDelta(msgspec.Struct):
@@ -50,7 +50,7 @@ class _ChunkChoice(msgspec.Struct):
 
 
 class _Chunk(openai.Chunk):
-    choices: list[_ChunkChoice] = msgspec.field(default_factory=list)
+    choices: list[_ChunkChoice] = []
 
 
 _REQUEST = Shape(_Request)

@@ -27,11 +27,11 @@ class _Choice(msgspec.Struct):
 
 
 class _Reply(openai.Envelope):
-    choices: list[_Choice] = msgspec.field(default_factory=list)
+    choices: list[_Choice] = []
 
 
 class _Chunk(openai.Chunk):
-    choices: list[_Choice] = msgspec.field(default_factory=list)
+    choices: list[_Choice] = []
 
 
 _REQUEST = Shape(_Request)

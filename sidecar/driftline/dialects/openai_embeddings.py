@@ -21,7 +21,7 @@ _BYTES_PER_NUMBER = {"float16": 2, "bfloat16": 2, "fp8_e4m3": 1, "fp8_e5m2": 1}
 class _Request(msgspec.Struct):
     model: str | None = None
     input: str | list[Any] | None = None
-    messages: list[WireMessage] = msgspec.field(default_factory=list)
+    messages: list[WireMessage] = []
     """vLLM's own: an embedding of a conversation."""
     dimensions: Int64 | None = None
     encoding_format: str | None = None
@@ -34,7 +34,7 @@ class _Vector(msgspec.Struct):
 
 
 class _Reply(openai.Envelope):
-    data: list[_Vector] = msgspec.field(default_factory=list)
+    data: list[_Vector] = []
 
 
 _REQUEST = Shape(_Request)

@@ -62,7 +62,7 @@ class _Reply(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     status: str | None = None
-    output: list[_Item] = msgspec.field(default_factory=list)
+    output: list[_Item] = []
     usage: openai.WireUsage | None = None
     error: ErrorDetail | None = None
     incomplete_details: _Incomplete | None = None
