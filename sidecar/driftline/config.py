@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import yaml
 
-from driftline.cost.prices import Price
+from driftline.cost.prices import Price, TokenPricer
 from driftline.drift.settings import DriftSettings
 from driftline.listeners import Address
 from driftline.quality.settings import QualitySettings
@@ -20,6 +20,7 @@ from driftline.relay.sampling import Sampler
 from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Timeouts
 from driftline.settings import Settings
 from driftline.tracing.content import CaptureSettings
+from driftline.tracing import presets
 from driftline.tracing.presets import ExporterSettings
 
 _log = logging.getLogger(__name__)
@@ -103,10 +104,16 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
         config = msgspec.convert(document.values, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(document.explain(error)) from None
-    try:
-        Sampler.from_env(environ)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("$.prices", lambda: TokenPricer(config.prices)),
+        ("$.exporters", lambda: presets.check(config.exporters, environ)),
+        ("", lambda: Sampler.from_env(environ)),
+    ]
+    for place, check in checks:
+        try:
+            check()
+        except ValueError as error:
+            raise ConfigError(document.located(place, str(error))) from None
     return config
 
 
@@ -147,13 +154,18 @@ class _Document:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
         if root is None:
             return
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(
                 f"{path}:1: a configuration is a mapping of keys such as `listen: 127.0.0.1:8080`"
             )
-        self.values = self._build(root, "$")
+        try:
+            self.values = self._build(root, "$")
+        except (RecursionError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: not a tree of plain values: {str(error).splitlines()[0]}") from None
 
     def _build(self, node: yaml.Node, place: str) -> Any:
         line = f"{self._path}:{node.start_mark.line + 1}"
@@ -201,6 +213,12 @@ class _Document:
             place = f"{place}.{unknown[1]}"
             hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
             problem = f"is not a key; {hint}"
+        return self.located(place, problem)
+
+    def located(self, place: str, problem: str) -> str:
+        """`problem` behind the line and the key it is about, as far as they are known."""
+        if place not in self._places and place.count(".") <= 1 and place != "$":
+            return problem  # not of the file: the text names a variable
         return f"{self._place(place)}: {_spoken(place)}: {problem}"
 
     def _place(self, place: str) -> str:

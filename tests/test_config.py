@@ -1,0 +1,130 @@
+"""What an operator gets for a configuration, good or bad."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftline.cli import main
+from driftline.config import Config, ConfigError, load, masked
+
+UPSTREAM = {"pools": [{"endpoints": [{"url": "http://127.0.0.1:8000"}]}]}
+
+
+def refused(tmp_path, text, environ=None):
+    """The error for a file of this text, without the file's folder."""
+    path = tmp_path / "d.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(path, environ or {})
+    return str(error.value).replace(f"{tmp_path}/", "")
+
+
+def test_no_file_is_a_configuration_of_defaults():
+    assert load(None, {}) == Config()
+
+
+BAD = {
+    "listne: x": "d.yaml:1: listne: is not a key; did you mean listen?",
+    "drift:\n  slott: 5m": "d.yaml:2: drift.slott: is not a key; did you mean slot?",
+    "admin:\n  tokn: x": "d.yaml:2: admin.tokn: is not a key; did you mean token?",
+    "listen: 8080": "d.yaml:1: listen: Expected `str`, got `int`",
+    "relays: 0": "d.yaml:1: the configuration: relays is 0; it goes from 1 to 64",
+    "listen: a\nlisten: b": "d.yaml:2: listen is there twice; keep one",
+    "listen: [": "d.yaml:1: not YAML: ",
+    "- a": "d.yaml:1: a configuration is a mapping of keys such as `listen: 127.0.0.1:8080`",
+    "admin:\n  listen: 0.0.0.0:9464": "d.yaml:1: admin: listen is 0.0.0.0:9464, which other machines can reach, "
+    "and there is no token: set admin.token (or DRIFTLINE_ADMIN__TOKEN), or listen on 127.0.0.1",
+    "pools:\n- endpoints:\n  - url: localhost:8000": "d.yaml:3: pools[0].endpoints[0]: 'localhost:8000' is not an "
+    "upstream: write http://host:port or https://host:port",
+    "pools:\n- endpoints:\n  - url: http://h/v1": "d.yaml:3: pools[0].endpoints[0]: 'http://h/v1' has a path; every "
+    "path a client asks for is passed on as it is, so write http://h",
+    "pools:\n- endpoints: []": "d.yaml:2: pools[0]: pool 'default' has no endpoints: name at least one "
+    "{url: http://host:port}",
+    "timeouts:\n  connect: -1": "d.yaml:2: timeouts.connect: Expected `float` >= 0.0",
+    "exporters:\n- preset: langfuse": "d.yaml:1: exporters: exporter preset langfuse needs LANGFUSE_PUBLIC_KEY: set "
+    "it in the sidecar's environment",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_bad_file_is_refused_with_the_line_the_key_and_the_fix(tmp_path, text):
+    assert refused(tmp_path, text).startswith(BAD[text])
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: No such file or directory"):
+        load(tmp_path / "absent.yaml", {})
+
+
+def test_flags_go_before_variables_before_the_file(tmp_path):
+    path = tmp_path / "d.yaml"
+    path.write_text("listen: 127.0.0.1:1\nrelays: 2\nadmin: {listen: '127.0.0.1:2'}\n")
+    environ = {"DRIFTLINE_RELAYS": "3", "DRIFTLINE_ADMIN__LISTEN": "[::1]:4"}
+    config = load(path, environ, {"admin.listen": "127.0.0.1:5", "state_dir": None})
+    assert (config.listen, config.relays, config.admin.listen) == ("127.0.0.1:1", 3, "127.0.0.1:5")
+    assert load(path, environ).admin.listen == "[::1]:4"
+
+
+def test_lists_and_numbers_can_be_set_by_variables():
+    environ = {
+        "DRIFTLINE_POOLS": "[{endpoints: [{url: 'http://127.0.0.1:8000'}]}]",
+        "DRIFTLINE_TIMEOUTS__CONNECT": "1.5",
+        "DRIFTLINE_DRIFT__FEATURES": "[input_tokens]",
+    }
+    config = load(None, environ)
+    assert config.pools[0].endpoints[0].port == 8000
+    assert config.timeouts.connect == 1.5
+    assert config.drift.features == ("input_tokens",)
+
+
+def test_an_error_of_a_variable_names_the_variable():
+    with pytest.raises(
+        ConfigError, match="DRIFTLINE_RELAY__INSPECT_BODY_BYTES: relay.inspect_body_bytes: Expected"
+    ):
+        load(None, {"DRIFTLINE_RELAY__INSPECT_BODY_BYTES": "many"})
+
+
+def test_variables_that_are_no_keys_are_ignored():
+    """Kubernetes sets DRIFTLINE_PORT and DRIFTLINE_SERVICE_HOST for a service of that name."""
+    environ = {"DRIFTLINE_PORT": "tcp://10.0.0.1:8080", "DRIFTLINE_SERVICE_HOST": "10.0.0.1"}
+    assert load(None, environ) == Config()
+
+
+def test_secrets_are_masked(tmp_path):
+    path = tmp_path / "d.yaml"
+    path.write_text(
+        "admin: {token: s3cret}\nexporters: [{preset: otlp, endpoint: 'http://h:4318', headers: {x-team: hush}}]\n"
+    )
+    shown = yaml.safe_dump(masked(load(path, {})))
+    assert "s3cret" not in shown
+    assert "hush" not in shown
+
+
+def test_an_unknown_sampler_is_refused():
+    with pytest.raises(ConfigError, match="OTEL_TRACES_SAMPLER"):
+        load(None, {"OTEL_TRACES_SAMPLER": "sometimes"})
+
+
+@given(st.text(max_size=60))
+def test_no_text_is_worse_than_an_error(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(text.encode("utf-8", "replace"))
+    try:
+        load(path, {})
+    except ConfigError as error:
+        assert "any.yaml" in str(error)
+
+
+def test_config_check_and_show(tmp_path):
+    path = tmp_path / "d.yaml"
+    path.write_text("relays: 2\n")
+    run = CliRunner().invoke
+    assert run(main, ["config", "check", str(path)]).output == f"{path}: good\n"
+    assert yaml.safe_load(run(main, ["config", "show", "--config", str(path)]).output)["relays"] == 2
+    path.write_text("relay: 2\n")
+    result = run(main, ["config", "check", str(path)])
+    assert (result.exit_code, result.output) == (1, f"Error: {path}:1: relay: Expected `object`, got `int`\n")
