@@ -45,6 +45,8 @@ class Detector:
         self.folded = 0
         """Observations of models and variants beyond `max_series`."""
         self.clock_resets = 0
+        self.windows = 0
+        """That were judged since this process started."""
         self._series: dict[tuple[str, str], Series] = {}
         self._events: list[Event] = []
         self._closed: deque[Incident] = deque(maxlen=HISTORY)
@@ -64,7 +66,7 @@ class Detector:
         self.sequence += 1
         if series.tally.calls == self.plan.slot_requests:
             self.clock = max(self.clock, observation.timestamp)
-            self._note(series.close(series.number, self.clock))
+            self._close(series, series.number, self.clock)
             series.number += 1
 
     def tick(self, now: float) -> list[Event]:
@@ -111,6 +113,11 @@ class Detector:
     def _patience(self) -> float:
         return max(PATIENCE, self.plan.slot_seconds or 0.0)
 
+    @property
+    def slot_end(self) -> float:
+        """Of the open slot, in seconds since the epoch; now, where slots are numbers of requests."""
+        return self._end if math.isfinite(self._end) else self.clock
+
     def _set_bounds(self) -> None:
         if self.plan.slot_seconds is None:
             self._start, self._end = -math.inf, math.inf
@@ -123,9 +130,13 @@ class Detector:
         for closing in range(self._number, min(number, self._number + self.plan.longest + 1)):
             end = (closing + 1) * (self.plan.slot_seconds or 0.0)
             for series in self._series.values():
-                self._note(series.close(closing, end))
+                self._close(series, closing, end)
         self._number = number
         self._set_bounds()
+
+    def _close(self, series: Series, number: int, end: float) -> None:
+        self._note(series.close(number, end))
+        self.windows += sum(1 for verdict in series.verdicts() if verdict.tests)
 
     def _restart(self, number: int) -> None:
         """The clock went back: what was counted lies in its future, and would be counted in two windows."""

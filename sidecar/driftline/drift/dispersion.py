@@ -15,7 +15,9 @@ from scipy.special import chdtri
 CALIBRATED = 200
 """Held-out windows from which on the law of a scale is trusted with a page."""
 ENOUGH = 10
-"""Held-out windows below which a scale borrows from a shorter one."""
+"""Held-out windows that show how much they vary; fewer show only how far they are from the rest on average."""
+FEWEST = 2
+"""Held-out windows that show even that."""
 CONFIDENCE = 0.9
 
 
@@ -43,19 +45,21 @@ class Dispersion(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, factor=self.factor * max(ratio, 1.0), windows=0)
 
 
-def fit(held_out: Sequence[float], groups: int, calls: float) -> Dispersion:
+def fit(held_out: Sequence[float], groups: int, calls: float, shorter: Dispersion | None) -> Dispersion:
     """The dispersion whose law has the mean and the variance of `held_out`, values of PSI / s.
 
-    Matching the mean alone understates the tail up to five times where one tenant varies. The factor is the upper
-    end of its confidence interval, so few windows mean a wide threshold; neither mean nor variance goes below
-    those of independent calls.
+    Matching the mean alone understates the tail up to five times where one tenant varies. With few windows the
+    degrees are those of the next shorter scale. The factor is the upper end of its confidence interval, so few
+    windows mean a wide threshold; neither mean nor variance goes below those of independent calls.
     """
     expected = max(groups - 1.0, 1.0)
     windows = len(held_out)
-    if windows < 2:
+    if windows < FEWEST:
         return Dispersion(1.0, expected, windows, calls)
     mean = max(float(np.mean(held_out)), expected)
     factor = max(1.0, float(np.var(held_out, ddof=1)) / (2 * mean))
+    if windows < ENOUGH and shorter is not None:
+        factor = max(1.0, mean / shorter.degrees)
     degrees = mean / factor
     total = windows * degrees
     return Dispersion(factor * total / float(chdtri(total, CONFIDENCE)), degrees, windows, calls)

@@ -33,15 +33,19 @@ def enrol(
     cells = slots.total(numbers[-1], numbers[-1] - numbers[0] + 1)
     bare = _numeric(feature, cells) if feature.edges else _named(feature, cells, names)
     binning = Binning(feature, bare)
+    dispersion: dict[str, Dispersion] = {}
+    shorter = None
+    for scale, length in scales.items():
+        dispersion[scale] = shorter = _dispersion(
+            binning, slots, names, length=length, minimum=minimum, shorter=shorter
+        )
     return FeatureReference(
         kind=feature.kind,
         edges=bare.edges,
         categories=bare.categories,
         counts=bare.counts,
         groups=bare.groups,
-        dispersion={
-            scale: _dispersion(binning, slots, names, length, minimum) for scale, length in scales.items()
-        },
+        dispersion=dispersion,
         tenants={
             tenant: tuple(binning.grouped(binning.bins(of_tenant, names)).tolist())
             for tenant, of_tenant in tenants.items()
@@ -93,7 +97,15 @@ def _named(feature: Feature, cells: Counts, names: list[str]) -> FeatureReferenc
     )
 
 
-def _dispersion(binning: Binning, slots: SlotRing, names: list[str], length: int, minimum: int) -> Dispersion:
+def _dispersion(
+    binning: Binning,
+    slots: SlotRing,
+    names: list[str],
+    *,
+    length: int,
+    minimum: int,
+    shorter: Dispersion | None,
+) -> Dispersion:
     """Of windows of `length` slots in one half of the time, against the other half.
 
     Halves, not all the rest: the rest surrounds a window in time and is more like it than the past is like the
@@ -113,4 +125,4 @@ def _dispersion(binning: Binning, slots: SlotRing, names: list[str], length: int
                 distances.append(psi(rest, window) / (1 / rest.sum() + 1 / window.sum()))
                 sizes.append(float(window.sum()))
     occupied = int((binning.group_counts > 0).sum())
-    return fit(distances, occupied, float(np.mean(sizes)) if sizes else 0.0)
+    return fit(distances, occupied, float(np.mean(sizes)) if sizes else 0.0, shorter)

@@ -8,7 +8,11 @@ from typing import Literal
 import msgspec
 
 from driftline.drift.features import Feature, Severity
-from driftline.drift.verdict import State, Verdict
+from driftline.drift.verdict import Verdict
+
+CLEAN = 0.01
+"""Probability from which on a window looks like the reference: far above that of an alarm, so that a shift that is
+close to the threshold does not open and close incidents by turns."""
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -130,18 +134,16 @@ class Latch:
     def note(self, verdicts: list[Verdict]) -> bool:
         """Take in the verdicts of a slot, shortest scale first; whether the incident has ended.
 
-        The shortest scale that alarmed decides: longer windows still hold what it saw. A window that could not be
-        judged is neither clean nor not.
+        The shortest scale that alarmed decides: longer windows still hold what it saw. A window without an alarm
+        is not clean yet: it has to look like the reference. One that could not be judged is neither.
         """
         assert self.incident is not None
         for verdict in verdicts:
             if verdict.alarms and verdict.scale not in self.incident.scales:
                 self.incident.scales.append(verdict.scale)
-        decisive = next(v for v in verdicts if v.scale in self.incident.scales)
-        if decisive.alarms:
-            self.clean = 0
-        elif decisive.state == State.STABLE:
-            self.clean += 1
+        decisive = next(verdict for verdict in verdicts if verdict.scale in self.incident.scales)
+        if decisive.samples and decisive.tests:
+            self.clean = self.clean + 1 if decisive.probability > CLEAN else 0
         return self.clean >= self.clean_windows
 
     def close(self, at: float, because: str) -> Incident:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from driftline.drift.bins import FIRST, MISSING, OTHER, bin_labels
-from driftline.drift.dispersion import ENOUGH, Dispersion
+from driftline.drift.dispersion import FEWEST, Dispersion
 from driftline.drift.features import Feature, Kind
 from driftline.drift.settings import Span
 from driftline.drift.tally import Counts
@@ -56,13 +56,13 @@ class FeatureReference(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.counts)
 
     def dispersion_at(self, scale: str) -> Dispersion:
-        """At a scale with enough held-out windows, else stretched from the longest shorter one that has them."""
+        """At a scale with held-out windows, else stretched from the longest shorter one that has them."""
         own = self.dispersion.get(scale, Dispersion(1.0, max(len(set(self.groups)) - 1.0, 1.0)))
-        if own.windows >= ENOUGH:
+        if own.windows >= FEWEST:
             return own
         length = Span.parse(scale).amount
         known = [
-            (Span.parse(text).amount, of) for text, of in self.dispersion.items() if of.windows >= ENOUGH
+            (Span.parse(text).amount, of) for text, of in self.dispersion.items() if of.windows >= FEWEST
         ]
         shorter = [(amount, of) for amount, of in known if amount < length]
         if not shorter:

@@ -10,6 +10,9 @@ import msgspec
 
 from driftline.drift.features import DEFAULT_FEATURES, FEATURES
 
+MAX_LEARN_SLOTS = 30_000
+MAX_SCALE_SLOTS = 2016
+
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SPAN = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|requests?)")
 
@@ -106,14 +109,15 @@ class DriftSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         lengths = [span.amount for _, _, span in spans]
         if lengths != sorted(set(lengths)):
             raise ValueError(f"scales: {', '.join(self.scales)} must ascend, each once; sort them")
-        if self.in_slots(self.scales[-1]) > 2016:
+        if self.in_slots(self.scales[-1]) > MAX_SCALE_SLOTS:
             raise ValueError(
-                f"scales: {self.scales[-1]!r} is more than 2016 slots of {self.slot!r}; make the slot longer"
+                f"scales: {self.scales[-1]!r} is more than {MAX_SCALE_SLOTS} slots of {self.slot!r}; "
+                "make the slot longer"
             )
-        if not 10 <= self.in_slots(self.learn) <= 10_000:
+        if not 10 <= self.in_slots(self.learn) <= MAX_LEARN_SLOTS:
             raise ValueError(
                 f"learn: {self.learn!r} is {self.in_slots(self.learn)} slots of {self.slot!r}; "
-                "10 to 10000 are needed, so that windows can be held out to measure how much they vary"
+                f"10 to {MAX_LEARN_SLOTS} are needed, so that windows can be held out to measure how much they vary"
             )
 
     def _check_numbers(self) -> None:
