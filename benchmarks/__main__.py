@@ -17,6 +17,7 @@ from rich.progress import Progress
 from benchmarks import report, turn
 from benchmarks.machine import LINUX, Cores
 from benchmarks.peers.direct import Direct
+from benchmarks.peers.driftline import Driftline
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.splice import Splice
 from benchmarks.peers.vllm_router import VllmRouter
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 
     from benchmarks.peers import Peer
 
-PEERS: list[Peer] = [Direct(), Nginx(), Splice(), VllmRouter()]
+PEERS: list[Peer] = [
+    Direct(),
+    Nginx(),
+    Splice(),
+    VllmRouter(),
+    Driftline("driftline (no export)", "calls, metrics, drift", exporting=False),
+    Driftline("driftline", "the same, spans with content", exporting=True),
+]
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 132
 """Columns of the tables where there is no terminal to ask."""

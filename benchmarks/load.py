@@ -123,7 +123,7 @@ class Client(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._fail(ConnectionError("closed in the middle of an answer"))
 
     def _fail(self, error: Exception) -> None:
@@ -175,13 +175,19 @@ class Target:
         return None, None
 
 
-async def run_streams(address: str, *, streams: int, requests: int, tokens: int) -> StreamResult:
-    """`streams` clients at once, each asking for `requests` streams of `tokens` tokens in a row."""
+async def run_streams(
+    address: str, *, streams: int, requests: int, tokens: int, ramp: float = 0.0
+) -> StreamResult:
+    """`streams` clients at once, each asking for `requests` streams of `tokens` tokens in a row.
+
+    They begin at random moments of the first `ramp` seconds, so that they end at random moments too.
+    """
     target = Target(address)
     answers: list[tuple[int, Answer]] = []
     delays = random.Random(0)
 
     async def one(stream: int, client: Client | None) -> None:
+        await asyncio.sleep(delays.uniform(0, ramp))
         for request in range(stream * requests, (stream + 1) * requests):
             await asyncio.sleep(delays.uniform(0, THINK))
             client, answer = await target.ask(client, wire.request_body(request, tokens=tokens, stream=True))
@@ -280,11 +286,12 @@ def main(context: click.Context, target: str) -> None:
 @click.option("--streams", default=192, help="At once.")
 @click.option("--requests", default=3, help="By each stream's client, one after the other.")
 @click.option("--tokens", default=128, help="Of each stream.")
+@click.option("--ramp", default=0.0, help="Seconds in which the clients begin.")
 @click.option("--timeout", default=300.0, help="Seconds for all of it.")
 @click.pass_obj
-def streams(target: str, streams: int, requests: int, tokens: int, timeout: float) -> None:
+def streams(target: str, streams: int, requests: int, tokens: int, ramp: float, timeout: float) -> None:
     """Streams, paced by the upstream."""
-    run = run_streams(target, streams=streams, requests=requests, tokens=tokens)
+    run = run_streams(target, streams=streams, requests=requests, tokens=tokens, ramp=ramp)
     report(uvloop.run(asyncio.wait_for(run, timeout)))
 
 

@@ -36,7 +36,10 @@ class Role(msgspec.Struct, frozen=True):
     """One process of a peer."""
 
     chunk_us: Figure | None
+    stream_us: Figure | None
+    """The same per stream, all its tokens together."""
     request_us: Figure | None
+    """Of those that it saw, where it says so."""
     idle_percent: Figure | None
     memory_mib: Figure | None
 
@@ -60,7 +63,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: Figure | None
     roles: dict[str, Role]
     faults: dict[str, int]
-    facts: dict[str, Figure | None]
+    stream_facts: dict[str, Figure | None]
+    request_facts: dict[str, Figure | None]
 
 
 def chunk_us(turn: Turn) -> float:
@@ -103,14 +107,25 @@ def _summary(peer: str, rounds: Sequence[Round]) -> Summary:
         memory_mib=Figure.of([sum(turn.memory.values()) / 2**20 for turn in proxied]),
         roles={role: _role(role, turns) for role in turns[0].memory},
         faults=_faults(turns),
-        facts={name: Figure.of([turn.facts[name] for turn in turns]) for name in turns[0].facts},
+        stream_facts=_facts([turn.stream_load for turn in turns]),
+        request_facts=_facts([turn.request_load for turn in turns]),
     )
 
 
+def _facts(loads: Sequence[Load]) -> dict[str, Figure | None]:
+    return {name: Figure.of([load.facts[name] for load in loads]) for name in loads[0].facts}
+
+
 def _role(role: str, turns: Sequence[Turn]) -> Role:
+    def seen(turn: Turn) -> float:
+        """Under the load without streams more may be relayed than can be observed."""
+        observed = turn.request_load.facts.get("observed")
+        return turn.requests.complete if observed is None or role in turn.proxy_roles else observed
+
     return Role(
         chunk_us=Figure.of([turn.stream_load.cpu[role] / turn.streams.tokens * 1e6 for turn in turns]),
-        request_us=Figure.of([turn.request_load.cpu[role] / turn.requests.complete * 1e6 for turn in turns]),
+        stream_us=Figure.of([turn.stream_load.cpu[role] / turn.streams.complete * 1e6 for turn in turns]),
+        request_us=Figure.of([turn.request_load.cpu[role] / seen(turn) * 1e6 for turn in turns]),
         idle_percent=Figure.of([turn.idle[role] * 100 for turn in turns]),
         memory_mib=Figure.of([turn.memory[role] / 2**20 for turn in turns]),
     )
@@ -125,39 +140,38 @@ def _faults(turns: Sequence[Turn]) -> dict[str, int]:
 
 
 def warnings(rounds: Sequence[Round], interval_ms: float) -> list[str]:
-    """What in these rounds casts doubt on the figures, in sentences."""
-    found = []
-    for number, turns in enumerate(rounds, 1):
-        for peer, turn in turns.items():
-            where = f"round {number}, {peer}"
-            if turn.streams.interval_ms > 1.05 * interval_ms:
-                found.append(
-                    f"{where}: a token each {turn.streams.interval_ms:.1f} ms where {interval_ms:g} was asked"
-                    ": the upstream could not keep its pace"
-                )
-            for load, name in [(turn.stream_load, "streams"), (turn.request_load, "requests")]:
-                found += [f"{where}, {name}: {doubt}" for doubt in _doubts(load, name)]
-    return found
+    """What in these rounds casts doubt on the figures, one sentence of each kind."""
+    turns = [turn for turns in rounds for turn in turns.values()]
+    stream_loads = [turn.stream_load for turn in turns]
+    loads = stream_loads + [turn.request_load for turn in turns]
+    late = [turn.streams.interval_ms / interval_ms - 1 for turn in turns]
+    doubts = [
+        ("others took {} of the proxy's core", [load.proxy_core_foreign for load in loads], 0.1),
+        ("the hypervisor took {} of the cores", [load.stolen for load in loads], 0.02),
+        (
+            "the other cores were {} busy, so latencies are partly the rig's own",
+            [load.rig_busy for load in stream_loads],
+            0.9,
+        ),
+        ("the upstream was {} slower than asked", late, 0.05),
+    ]
+    return [_warning(text, shares, limit) for text, shares, limit in doubts if max(shares) > limit]
 
 
-def _doubts(load: Load, name: str) -> list[str]:
-    doubts = []
-    if load.proxy_core_foreign > 0.1:
-        doubts.append(f"others took {load.proxy_core_foreign:.0%} of the proxy's core")
-    if name == "streams" and load.rig_busy > 0.9:
-        doubts.append(f"the other cores were {load.rig_busy:.0%} busy, so latencies are partly the rig's own")
-    if load.stolen > 0.02:
-        doubts.append(f"the hypervisor took {load.stolen:.0%} of the cores")
-    return doubts
+def _warning(text: str, shares: Sequence[float], limit: float) -> str:
+    above = [share for share in shares if share > limit]
+    return f"In {len(above)} of {len(shares)} loads " + text.format(f"up to {max(above):.0%}")
 
 
 def tables(summaries: Sequence[Summary]) -> list[Table]:
-    """What is printed: the peers, and the processes of those that have several."""
-    return [_peers(summaries), _processes(summaries)]
+    """What is printed: the peers, the processes of those that have several, and what those counted."""
+    return [table for table in (_peers(summaries), _processes(summaries), _books(summaries)) if table.rows]
 
 
 def _peers(summaries: Sequence[Summary]) -> Table:
-    table = Table(title="CPU of the proxy, and what it adds (medians of the rounds, lowest to highest)")
+    table = Table(
+        title="CPU of the proxy, and what it adds (medians of the rounds; in brackets the lowest and the highest)"
+    )
     table.add_column("proxy")
     table.add_column("telemetry")
     for header in (
@@ -176,10 +190,10 @@ def _peers(summaries: Sequence[Summary]) -> Table:
         table.add_row(
             summary.peer,
             summary.telemetry,
-            _spread(summary.chunk_us),
-            _cell(summary.chunk_ratio, ".2f"),
-            _spread(summary.request_us),
-            _cell(summary.request_ratio, ".2f"),
+            _cell(summary.chunk_us, ".1f"),
+            _spread(summary.chunk_ratio),
+            _cell(summary.request_us, ".1f"),
+            _spread(summary.request_ratio),
             _cell(summary.requests_per_second, ",.0f"),
             f"{_cell(summary.first_token_p50, '.2f')} / {_cell(summary.first_token_p99, '.2f')}",
             f"{_cell(summary.token_p50, '.2f')} / {_cell(summary.token_p99, '.2f')}",
@@ -190,23 +204,36 @@ def _peers(summaries: Sequence[Summary]) -> Table:
 
 
 def _processes(summaries: Sequence[Summary]) -> Table:
-    table = Table(title="The same by process, and what each says it did")
+    table = Table(title="The same by process")
     table.add_column("proxy")
     table.add_column("process")
-    for header in ("µs / chunk", "µs / request", "idle %", "MiB"):
+    for header in ("µs / chunk", "µs / stream", "µs / request seen", "idle %", "MiB"):
         table.add_column(header, justify="right")
     for summary in summaries:
         for role, figures in summary.roles.items() if len(summary.roles) > 1 else ():
             table.add_row(
                 summary.peer,
                 role,
-                _spread(figures.chunk_us),
-                _spread(figures.request_us),
+                _cell(figures.chunk_us, ".1f"),
+                _cell(figures.stream_us, ",.0f"),
+                _cell(figures.request_us, ".1f"),
                 _cell(figures.idle_percent, ".2f"),
                 _cell(figures.memory_mib, ".1f"),
             )
-        for name, figure in summary.facts.items():
-            table.add_row(summary.peer, f"[dim]{name}", _cell(figure, ",.0f"))
+    return table
+
+
+def _books(summaries: Sequence[Summary]) -> Table:
+    table = Table(title="What became of the requests, as each says")
+    table.add_column("proxy")
+    table.add_column("")
+    table.add_column("streams", justify="right")
+    table.add_column("requests", justify="right")
+    for summary in summaries:
+        for name, figure in summary.stream_facts.items():
+            table.add_row(
+                summary.peer, name, _cell(figure, ",.0f"), _cell(summary.request_facts[name], ",.0f")
+            )
     return table
 
 
@@ -217,4 +244,4 @@ def _cell(figure: Figure | None, form: str) -> str:
 def _spread(figure: Figure | None) -> str:
     if figure is None:
         return "–"
-    return f"{figure.median:.1f} ({figure.lowest:.1f}–{figure.highest:.1f})"
+    return f"{figure.median:.2f} ({figure.lowest:.2f}–{figure.highest:.2f})"

@@ -19,7 +19,7 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._client.write(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._client.close()
 
 
@@ -50,7 +50,7 @@ class Client(asyncio.Protocol):
         else:
             self._upstream.write(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._connecting.cancel()
         if self._upstream is not None:
             self._upstream.close()

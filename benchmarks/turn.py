@@ -49,6 +49,8 @@ class Load(msgspec.Struct):
     """Share of the other cores that was in use, 0 to 1."""
     stolen: float
     """Share of all cores that the hypervisor gave to others."""
+    facts: dict[str, float]
+    """What the peer itself says it did meanwhile."""
 
 
 class Turn(msgspec.Struct):
@@ -63,8 +65,6 @@ class Turn(msgspec.Struct):
     memory: dict[str, int]
     """Bytes by role after both loads."""
     proxy_roles: list[str]
-    facts: dict[str, float]
-    """What the peer itself says it did."""
 
     def proxy_cpu(self, load: Load) -> float:
         return sum(load.cpu[role] for role in self.proxy_roles)
@@ -99,6 +99,7 @@ def take(peer: Peer, options: Options, cores: machine.Cores, directory: Path) ->
                 streams=options.streams,
                 requests=options.requests,
                 tokens=options.tokens,
+                ramp=options.tokens * options.interval_ms / 1000,
             )
         with meter.load() as request_load:
             requests = run_load(
@@ -114,7 +115,6 @@ def take(peer: Peer, options: Options, cores: machine.Cores, directory: Path) ->
             idle=meter.idle,
             memory={role: machine.memory_bytes(pid) for role, pid in meter.processes.items()},
             proxy_roles=list(running.proxy),
-            facts=running.facts(),
         )
 
 
@@ -134,15 +134,14 @@ class Meter:
         self.idle = dict.fromkeys(self.processes, 0.0)
         self._proxy_roles = list(running.proxy)
         self._cores = cores
+        self._facts = running.facts
+        self._quiet_seconds = running.quiet_seconds
 
     def settle(self) -> None:
-        """Wait until the processes have caught up with their traffic: all but idle for 200 ms.
-
-        Raises `TimeoutError`.
-        """
+        """Wait until the processes have caught up with their traffic. Raises `TimeoutError`."""
         deadline = time.monotonic() + machine.DEADLINE
         while time.monotonic() < deadline:
-            if sum(self._rates(0.2).values()) < 0.05:
+            if sum(self._rates(self._quiet_seconds).values()) < 0.05:
                 return
         raise TimeoutError(f"{machine.DEADLINE:.0f} s after the load still in use: {self._rates(0.2)} cores")
 
@@ -161,7 +160,7 @@ class Meter:
     @contextlib.contextmanager
     def load(self) -> Iterator[Load]:
         """What happens in the block, and the work it leaves behind, filled in when the block is left."""
-        load = Load({}, 0, 0, 0, 0)
+        load, facts = Load({}, 0, 0, 0, 0, {}), self._facts()
         before, begin = self._cpu(), time.monotonic()
         proxy_core, rig = machine.CoreTimes.of(self._cores.proxy), machine.CoreTimes.of(self._cores.rig)
         yield load
@@ -171,6 +170,7 @@ class Meter:
         self.settle()
         passed = time.monotonic() - begin
         load.cpu = {role: now - before[role] - self.idle[role] * passed for role, now in self._cpu().items()}
+        load.facts = {name: count - facts[name] for name, count in self._facts().items()}
         if self._cores.proxy:
             load.proxy_core_foreign = max(0.0, proxy_core.busy - own) / load.seconds
             load.rig_busy = rig.busy / load.seconds / len(self._cores.rig)

@@ -23,6 +23,8 @@ class Running(NamedTuple):
     """Its other processes, on the other cores."""
     facts: Callable[[], dict[str, float]] = dict
     """What it says it did, by its own counters."""
+    quiet_seconds: float = 0.2
+    """It has caught up with its traffic when it has been all but idle for this long."""
 
 
 class Peer(Protocol):

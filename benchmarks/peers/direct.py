@@ -22,5 +22,5 @@ class Direct:
         return ""
 
     @contextlib.contextmanager
-    def start(self, upstream: str, cores: Cores, directory: Path) -> Iterator[Running]:  # noqa: ARG002
+    def start(self, upstream: str, cores: Cores, directory: Path) -> Iterator[Running]:
         yield Running(upstream, {}, {})

@@ -15,13 +15,12 @@ def turn(peer, *, chunk_us=0.0, request_us=0.0, latency=1.0, foreign=0.0, interv
         peer=peer,
         telemetry="none",
         streams=StreamResult(10, 10, faults or {}, 1000, 1.0, 10, 1.0, interval_ms, times, times),
-        stream_load=Load(dict.fromkeys(roles, chunk_us / 1000), 1.0, foreign, 0.5, 0.0),
+        stream_load=Load(dict.fromkeys(roles, chunk_us / 1000), 1.0, foreign, 0.5, 0.0, {}),
         requests=RequestResult(100, {}, 0.5, 4, times),
-        request_load=Load(dict.fromkeys(roles, request_us / 10_000), 1.0, 0.0, 0.5, 0.0),
+        request_load=Load(dict.fromkeys(roles, request_us / 10_000), 1.0, 0.0, 0.5, 0.0, {}),
         idle=dict.fromkeys(roles, 0.0),
         memory=dict.fromkeys(roles, 10 * 2**20),
         proxy_roles=roles,
-        facts={},
     )
 
 
@@ -67,11 +66,11 @@ def test_faults_add_up_over_rounds():
     assert summaries[0].faults == {"altered": 3}
 
 
-def test_doubtful_rounds_are_named():
+def test_doubts_are_said():
     """Another process on the proxy's core, or an upstream that fell behind, is said beside the figures."""
     doubtful = [{"nginx": turn("nginx", foreign=0.3)}, {"nginx": turn("nginx", interval_ms=12.0)}]
     assert report.warnings(doubtful, 10.0) == [
-        "round 1, nginx, streams: others took 30% of the proxy's core",
-        "round 2, nginx: a token each 12.0 ms where 10 was asked: the upstream could not keep its pace",
+        "In 1 of 4 loads others took up to 30% of the proxy's core",
+        "In 1 of 2 loads the upstream was up to 20% slower than asked",
     ]
     assert report.warnings(rounds((10, 12)), 10.0) == []
