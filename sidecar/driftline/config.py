@@ -19,8 +19,8 @@ from driftline.quality.settings import QualitySettings
 from driftline.relay.sampling import Sampler
 from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Timeouts
 from driftline.settings import Settings
-from driftline.tracing.content import CaptureSettings
 from driftline.tracing import presets
+from driftline.tracing.content import CaptureSettings
 from driftline.tracing.presets import ExporterSettings
 
 _log = logging.getLogger(__name__)

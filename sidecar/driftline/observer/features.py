@@ -8,6 +8,7 @@ from typing import Final
 
 from driftline.call import Call
 from driftline.drift.tally import Observation, Value
+from driftline.quality import adverse
 
 
 class _Absent(Enum):
@@ -28,9 +29,15 @@ def _replies(read: Callable[[Call], Reading]) -> Callable[[Call], Reading]:
     return _whole(lambda call: ABSENT if call.operation == "embeddings" else read(call))
 
 
-def _signal(name: str, *values: object) -> Callable[[Call], Reading]:
-    """Whether a quality signal has one of `values`, where it applied."""
-    return lambda call: call.signals[name] in values if name in call.signals else ABSENT
+def _signal(name: str) -> Callable[[Call], Reading]:
+    """Whether a quality signal speaks against the reply, where it applied."""
+
+    def read(call: Call) -> Reading:
+        value = call.signals.get(name)
+        against = None if value is None else adverse(value)
+        return ABSENT if against is None else against
+
+    return read
 
 
 def _if_streamed(read: Callable[[Call], float | None]) -> Callable[[Call], Reading]:
@@ -47,9 +54,9 @@ READ: dict[str, Callable[[Call], Reading]] = {
     "tpot": _replies(_if_streamed(lambda call: call.tpot)),
     "duration": _whole(lambda call: call.duration),
     "finish_reason": _replies(lambda call: next(iter(call.finish_reasons), None)),
-    "refusal": _signal("refusal", "full", "partial"),
-    "json_invalid": _signal("json_invalid", True),
-    "truncated": _signal("truncated", True),
+    "refusal": _signal("refusal"),
+    "json_invalid": _signal("json_invalid"),
+    "truncated": _signal("truncated"),
     "error": lambda call: call.error_type or "none",
     "temperature": lambda call: ABSENT if call.operation == "embeddings" else call.parameters.temperature,
 }

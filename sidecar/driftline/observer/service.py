@@ -19,11 +19,13 @@ from driftline.call import Call
 from driftline.config import Config
 from driftline.console.app import application
 from driftline.cost.prices import TokenPricer
+from driftline.drift.store import Store
 from driftline.exchange import decode
 from driftline.metrics import Metrics
 from driftline.observer.intake import Intake
 from driftline.observer.recent import RecentCalls, detail, summary
 from driftline.observer.watching import DriftWatch
+from driftline.quality import Quality
 from driftline.relay.counters import Row
 from driftline.tracing.observer import TraceObserver
 from driftline.tracing.spans import resource
@@ -44,7 +46,7 @@ class Service:
         self.faults: Counter[str] = Counter()
         """Calls that an observer failed on, by observer."""
         self._recent = RecentCalls()
-        self._drift = DriftWatch(self._config.drift, time.time())
+        self._drift = DriftWatch(self._config.drift, Store(Path(self._config.state_dir)), self._started)
         self._tracing = TraceObserver.start(self._config.exporters, self._config.capture, os.environ)
         self._metrics = Metrics(
             relay=intake.block.totals,
@@ -57,6 +59,7 @@ class Service:
         )
         # In order: what enriches the call first, what reports it after.
         self._observers: list[tuple[str, Callable[[Call], None]]] = [
+            ("quality", Quality(self._config.quality).observe),
             ("cost", TokenPricer(self._config.prices).observe),
             ("tracing", self._tracing.observe),
             ("metrics", self._metrics.observe),
@@ -66,7 +69,6 @@ class Service:
         self.untraced = 0
         """Exchanges that are no call: passed on, counted, nothing else."""
         self._runner: web.AppRunner | None = None
-        Path(self._config.state_dir).mkdir(parents=True, exist_ok=True)
 
     async def start(self, admin: socket.socket) -> None:
         """Serve the admin port."""
@@ -78,6 +80,7 @@ class Service:
 
     async def stop(self) -> None:
         """Flush what is on its way out, save what must survive, close the port."""
+        self._drift.save(time.time())
         self._tracing.shutdown(_FLUSH_SECONDS)
         self._metrics.shutdown(time.time(), _FLUSH_SECONDS)
         if self._runner is not None:

@@ -9,22 +9,29 @@ from typing import Any
 import msgspec
 
 from driftline.call import Call
-from driftline.drift.detector import Detector
 from driftline.drift.incident import Event, Incident
 from driftline.drift.settings import DriftSettings
+from driftline.drift.store import StateError, Store
 from driftline.drift.verdict import Verdict
 from driftline.metrics.drift import BinTotal
 from driftline.observer.features import FeatureReader
 
 _log = logging.getLogger(__name__)
+_SAVE_SECONDS = 10.0
+"""At most this much of a window is lost with a killed process."""
 
 
 class DriftWatch:
     """An observer, and the source of everything that is shown of drift."""
 
-    def __init__(self, settings: DriftSettings, clock: float) -> None:
+    def __init__(self, settings: DriftSettings, store: Store, clock: float) -> None:
         self._reader = FeatureReader(settings.features)
-        self.detector = Detector(settings, clock)
+        self._store = store
+        self._saved_at = clock
+        self._cannot_save = False
+        self.detector = store.load(settings, clock)
+        for refused in store.refused:
+            _log.error("state refused: %s", refused)
 
     def observe(self, call: Call) -> None:
         observation = self._reader.observation(call)
@@ -34,6 +41,22 @@ class DriftWatch:
     def tick(self, now: float) -> None:
         for event in self.detector.tick(now):
             _report(event)
+        if now - self._saved_at >= _SAVE_SECONDS:
+            self.save(now)
+
+    def save(self, now: float) -> None:
+        """Write what a restart needs. A disk that refuses is said once, and again when it takes."""
+        self._saved_at = now
+        try:
+            self._store.save(self.detector)
+        except (OSError, StateError) as error:
+            if not self._cannot_save:
+                _log.error("drift state cannot be saved: %s; it is kept in memory and tried again", error)
+            self._cannot_save = True
+        else:
+            if self._cannot_save:
+                _log.info("drift state is saved again")
+            self._cannot_save = False
 
     # As the metrics read it
 
