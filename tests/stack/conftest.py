@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,9 +85,22 @@ def prometheus(alertmanager: str, tmp_path: Path) -> Callable[..., AbstractConte
 @pytest.fixture
 def sidecar(new_directory: NewDirectory) -> Iterator[Callable[..., Sidecar]]:
     """`sidecar(vllm.url, configuration={…}, environment={…}, arguments=[…])`: ready; ended with the test."""
+    with _sidecars(new_directory) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_sidecar(new_directory: NewDirectory) -> Iterator[Callable[..., Sidecar]]:
+    """As `sidecar`; ended with the module, and the same for the same upstream."""
+    with _sidecars(new_directory) as start:
+        yield cache(start)
+
+
+@contextmanager
+def _sidecars(new_directory: NewDirectory) -> Iterator[Callable[..., Sidecar]]:
     with ExitStack() as running:
 
-        def start(upstream: str, **settings: object) -> Sidecar:
+        def start(upstream: str, **settings: Any) -> Sidecar:
             directory = new_directory("sidecar")
             return running.enter_context(start_sidecar(upstream, directory=directory, **settings))
 
