@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 
 from driftline.drift.bins import FIRST, MISSING, OTHER
@@ -39,18 +40,11 @@ def enrol(
         dispersion[scale] = shorter = _dispersion(
             binning, slots, names, length=length, minimum=minimum, shorter=shorter
         )
-    return FeatureReference(
-        kind=feature.kind,
-        edges=bare.edges,
-        categories=bare.categories,
-        counts=bare.counts,
-        groups=bare.groups,
-        dispersion=dispersion,
-        tenants={
-            tenant: tuple(binning.grouped(binning.bins(of_tenant, names)).tolist())
-            for tenant, of_tenant in tenants.items()
-        },
-    )
+    by_tenant = {
+        tenant: tuple(binning.grouped(binning.bins(of_tenant, names)).tolist())
+        for tenant, of_tenant in tenants.items()
+    }
+    return msgspec.structs.replace(bare, dispersion=dispersion, tenants=by_tenant)
 
 
 def _numeric(feature: Feature, cells: Counts) -> FeatureReference:

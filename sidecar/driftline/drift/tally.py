@@ -158,9 +158,10 @@ class Tally:
     def _cells_of(self, other: Tally) -> list[int]:
         onto = list(range(self._size))
         for feature, names in other.names.items():
-            start = self.slices[feature].start + FIRST
-            for i, name in enumerate(names):
-                onto[start + i] = self._name(feature, name)
+            if names != self.names[feature]:
+                start = self.slices[feature].start + FIRST
+                for i, name in enumerate(names):
+                    onto[start + i] = self._name(feature, name)
         return onto
 
     def counts(self) -> SlotCounts:
