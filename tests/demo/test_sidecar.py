@@ -4,15 +4,18 @@ import os
 import signal
 
 import aiohttp
+import msgspec
 import pytest
 
+from driftline.config import Config
 from driftline.demo.run import configuration
 from driftline.demo.sidecar import Sidecar, SidecarError
+from driftline.drift.settings import Span
 from driftline.listeners import Address, listen, spelled
 
 
 def config(folder, data="127.0.0.1:0", admin="127.0.0.1:0"):
-    return configuration(data, admin, "http://127.0.0.1:9", folder)
+    return configuration(data=data, admin=admin, upstream="http://127.0.0.1:9", rate=80, folder=folder)
 
 
 async def test_it_is_ended_with_its_context(tmp_path):
@@ -48,3 +51,18 @@ async def test_one_that_ends_by_itself_is_noticed(tmp_path):
             await sidecar.ended()
     assert "The sidecar ended with exit status 0." in str(error.value)
     assert "supervisor: stopped" in str(error.value)
+
+
+@pytest.mark.parametrize("rate", [40, 80, 120, 160, 333, 400])
+def test_its_configuration_holds_at_any_rate(tmp_path, rate):
+    """Spans stay multiples of the slot, and a slot holds as many calls."""
+    settings = msgspec.convert(
+        configuration(
+            data="127.0.0.1:0", admin="127.0.0.1:0", upstream="http://u", rate=rate, folder=tmp_path
+        ),
+        Config,
+        strict=False,
+    ).drift
+    assert Span.parse(settings.slot).amount * rate == pytest.approx(80, rel=0.01)
+    assert [settings.in_slots(scale) for scale in settings.scales] == [6]
+    assert settings.in_slots(settings.learn) == 24

@@ -32,10 +32,10 @@ def _address(_: click.Context, __: click.Parameter, value: str) -> str:
     "--admin", default="127.0.0.1:9464", show_default=True, callback=_address, help="Console and API."
 )
 @click.option(
-    "--rate", type=click.FloatRange(20, 500), default=80.0, show_default=True, help="Requests a second."
+    "--rate", type=click.FloatRange(40, 400), default=80.0, show_default=True, help="Requests a second."
 )
 @click.option(
-    "--longer", type=click.FloatRange(1.3, 8), default=2.0, show_default=True, help="Factor of the shift."
+    "--longer", type=click.FloatRange(1.5, 8), default=2.0, show_default=True, help="Factor of the shift."
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="The same seed asks and answers the same."

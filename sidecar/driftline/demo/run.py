@@ -26,6 +26,7 @@ from driftline.simulate.workload import PROFILES, SHIFTS, Workload
 
 STREAM_INTERVAL = 8
 """Tokens per event, so that a laptop carries the traffic of a busy server."""
+SLOT_CALLS, WINDOW_SLOTS, LEARN_SLOTS = 80, 6, 24
 _LOOK_SECONDS = 0.5
 _FRAME_SECONDS = 0.25
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,10 +44,15 @@ class Options(msgspec.Struct, kw_only=True):
     """End when the incident has closed."""
 
 
-def configuration(listen_on: str, admin: str, upstream: str, folder: Path) -> dict[str, Any]:
-    """Of the demo's sidecar: seconds where a real one takes minutes and hours."""
+def configuration(*, data: str, admin: str, upstream: str, rate: float, folder: Path) -> dict[str, Any]:
+    """Of the demo's sidecar: seconds where a real one takes minutes and hours.
+
+    Slots get shorter as the rate gets higher, so that the detector has as many calls to go by at any rate. A
+    reference of four windows is the shortest that shows how much windows vary.
+    """
+    slot = round(1000 * SLOT_CALLS / rate)
     return {
-        "listen": listen_on,
+        "listen": data,
         "admin": {"listen": admin},
         "state_dir": str(folder / "state"),
         "pools": [{"endpoints": [{"url": upstream}]}],
@@ -59,9 +65,18 @@ def configuration(listen_on: str, admin: str, upstream: str, folder: Path) -> di
                 "source": "made up for the demo",
             }
         ],
-        "drift": {"slot": "1s", "scales": ["6s"], "learn": "20s", "minimum": 50},
+        "drift": {
+            "slot": _span(slot),
+            "scales": [_span(WINDOW_SLOTS * slot)],
+            "learn": _span(LEARN_SLOTS * slot),
+            "minimum": 50,
+        },
         "timeouts": {"drain": 1},
     }
+
+
+def _span(milliseconds: int) -> str:
+    return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
 async def perform(options: Options, console: Console) -> int:
@@ -72,7 +87,7 @@ async def perform(options: Options, console: Console) -> int:
     stop = asyncio.Event()
     for number in _ENDINGS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with tempfile.TemporaryDirectory(prefix="driftline-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="driftline-") as folder:
         async with _stage(options, console, Path(folder)) as (facts, sidecar, traffic, admin):
             play = asyncio.create_task(_play(options, console, facts, traffic, admin))
             watched = {
@@ -99,8 +114,13 @@ async def _stage(
     workload = Workload(PROFILES["mixed"], model=MODEL, seed=options.seed)
     async with upstream.serving() as upstream_url:
         console.print(f"simulated upstream (no model behind it) on {upstream_url}")
-        listen_on, admin_on = (_free(console, wanted) for wanted in (options.listen, options.admin))
-        config = configuration(listen_on, admin_on, upstream_url, folder)
+        config = configuration(
+            data=_free(console, options.listen),
+            admin=_free(console, options.admin),
+            upstream=upstream_url,
+            rate=options.rate,
+            folder=folder,
+        )
         async with Sidecar(config, folder) as sidecar:
             console.print(f"sidecar on {sidecar.data}, console on {sidecar.admin}/ (Ctrl-C ends everything)")
             facts = Facts(data=sidecar.data, admin=sidecar.admin, rate=options.rate, factor=options.longer)
@@ -125,7 +145,7 @@ def _free(console: Console, wanted: str) -> str:
 
 async def _play(options: Options, console: Console, facts: Facts, traffic: Traffic, admin: Admin) -> None:
     started = time.monotonic()
-    story = Story(started, show=4 if options.once else 30)
+    story = Story(started, steady=3, show=4) if options.once else Story(started)
     if not console.is_terminal:
         plain = PlainView(facts, console)
         while not _over(options, story):

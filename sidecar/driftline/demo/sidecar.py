@@ -37,6 +37,7 @@ class Sidecar:
         """Base URL of the data port."""
         self.admin = ""
         """Base URL of the admin port."""
+        self._folder = folder
         self._file = folder / "driftline.yaml"
         self._file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
@@ -49,7 +50,7 @@ class Sidecar:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
         self._process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-m", "driftline", "serve", "--config", str(self._file)],
-            env={**kept, "DRIFTLINE_LOG": "json"},
+            env={**kept, "DRIFTLINE_LOG": "json", "TMPDIR": str(self._folder)},
             stdin=DEVNULL,
             stderr=PIPE,
             start_new_session=True,

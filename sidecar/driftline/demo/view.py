@@ -15,6 +15,7 @@ from driftline.demo.story import FEATURE, Act
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40
+_MOST_INCIDENTS = 4
 _STYLES = {"learning": "cyan", "stable": "green", "drifting": "bold red", "insufficient": "yellow"}
 
 
@@ -37,6 +38,14 @@ class Facts:
                 self._ends[feature.name] = feature.window_end
                 self.history[feature.name].append(feature.psi)
 
+    def by_interest(self) -> list[Incident | None]:
+        """Incidents, the one that the demo is about first, then open ones, then new ones. Never empty."""
+
+        def interest(incident: Incident) -> tuple[bool, bool, float]:
+            return incident.feature == FEATURE, incident.closed_at is None, incident.opened_at
+
+        return [*sorted(self.picture.incidents, key=interest, reverse=True)[:_MOST_INCIDENTS]] or [None]
+
     def trace_url(self, trace_id: str) -> str:
         return f"{self.admin}/api/v1/traces/{trace_id}"
 
@@ -49,18 +58,21 @@ class Facts:
                 f"{learned:.0%} of its reference."
             ),
             Act.STEADY: (
-                "The reference is pinned. Every second, the last calls are compared with it: "
-                "PSI stays below what is allowed."
+                "The reference is pinned. The last few hundred calls are compared with it again and again: "
+                "PSI and KS stay below what is allowed."
             ),
             Act.LONGER: (
                 f"From now on prompts are {self.factor:g} times as long, as after a change in an application. "
                 f"Watch {FEATURE}."
             ),
-            Act.INCIDENT: "The incident is open. The calls that moved it are below; so is the console.",
+            Act.INCIDENT: (
+                "The incident is open. Below: why, and calls to look at; their links and the console work in a "
+                "browser. Soon the traffic goes back to what it was."
+            ),
             Act.BACK: "Prompts are as long as before. The incident closes after a run of clean windows.",
             Act.OVER: (
-                "The incident is closed. Try another shift from a second terminal:\n"
-                f"  driftline traffic --target {self.data} --rate 20 --shift refusals=0.5"
+                "The incident is closed. Steady traffic goes on until Ctrl-C. From a second terminal, try another "
+                f"shift:\n  driftline traffic --target {self.data} --rate 20 --shift refusals"
             ),
         }[act]
 
@@ -70,6 +82,11 @@ class Facts:
             f"{totals.requests:,} requests relayed   {totals.input_tokens:,} tokens in   "
             f"{totals.output_tokens:,} out   ${totals.cost_usd:,.2f}   {totals.calls:,} traced"
         )
+
+
+def one_line(incident: Incident) -> str:
+    state = "open" if incident.closed_at is None else f"closed: {incident.closed_because}"
+    return f"{incident.severity} on {incident.feature}, {state}"
 
 
 def facts_of(incident: Incident, facts: Facts) -> list[str]:
@@ -100,8 +117,12 @@ class LiveView:
             self._table(),
             Panel(facts.narration(act), title=act.value, title_align="left", border_style="cyan"),
         ]
-        shown = facts.picture.open or facts.picture.incidents[-1:]
-        parts += [self._incident(incident) for incident in shown]
+        first, *others = facts.by_interest()
+        if first is not None:
+            parts.append(self._incident(first))
+        parts += [
+            Text(f" also {one_line(incident)}", style="dim") for incident in others if incident is not None
+        ]
         return Group(*parts)
 
     def _table(self) -> Table:
