@@ -53,7 +53,12 @@ async def stream(session, url, started=None):
 
 
 async def health(running):
-    return await asyncio.to_thread(get_json, f"{running.admin}/healthz")
+    """Waits for an observer that is still loading."""
+
+    async def answered():
+        return await asyncio.to_thread(get_json, f"{running.admin}/healthz")
+
+    return await until(answered, "the admin port does not answer")
 
 
 def pids(facts, role):

@@ -1,0 +1,167 @@
+"""Records from a relay to the observer, over the real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from driftline import exchange as exchanges
+from driftline.exchange import Body, Exchange
+from driftline.observer.intake import Intake
+from driftline.relay.channel import MAX_RECORD, Channel
+from driftline.relay.counters import Block
+from tests.relay.rig import eventually
+
+
+def record(number: int, body: bytes = b"{}") -> Exchange:
+    return Exchange(
+        trace_id=number.to_bytes(16, "big"),
+        span_id=number.to_bytes(8, "big"),
+        method="POST",
+        target="/v1/chat/completions",
+        request_body=Body(head=body, size=len(body)),
+        outcome="complete",
+        received_at=number,
+    )
+
+
+class Wire:
+    """A channel and an intake, and whatever the intake has taken."""
+
+    def __init__(self, tmp_path, bound):
+        self.block, self.file = Block.create()
+        self.path = str(tmp_path / "c.sock")
+        self.row = self.block.allocate(1)
+        self.channel = Channel(self.path, self.row, bound=bound)
+        self.seen: list[Exchange] = []
+        self.server = None
+
+    async def listen(self, *, taking=True):
+        self.intake = Intake(self.block)
+        self.intake.relays_are([self.row.index])
+        self.server = await asyncio.get_running_loop().create_unix_server(self.intake.connection, self.path)
+        if taking:
+            self.take()
+
+    def take(self):
+        self.intake.open(lambda data, _: self.seen.append(exchanges.decode(data)))
+
+    def kill_observer(self):
+        self.server.close()
+        for connection in list(self.intake._connections):
+            connection._transport.abort()
+
+
+@pytest.fixture
+async def wire(tmp_path, request):
+    made = Wire(tmp_path, getattr(request, "param", 1_000_000))
+    yield made
+    await made.channel.drain(0)
+    if made.server:
+        made.server.close()
+    made.file.close()
+
+
+async def test_records_arrive_whole_and_in_order(wire):
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.channel._transport)
+    sent = [record(number, bytes(number * 37)) for number in range(1, 200)]
+    for one in sent:
+        wire.channel.send(one)
+    await eventually(lambda: wire.row["observed"] == len(sent))
+    assert wire.seen == sent
+
+
+async def test_records_wait_for_observers_that_are_still_loading(wire):
+    await wire.listen(taking=False)
+    wire.channel.start()
+    await eventually(lambda: wire.channel._transport)
+    wire.channel.send(record(1))
+    await eventually(lambda: wire.intake._held)
+    assert wire.row["observed"] == 0
+    wire.take()
+    assert (wire.seen, wire.row["observed"]) == ([record(1)], 1)
+
+
+async def test_without_an_observer_records_are_dropped_and_counted(wire):
+    wire.channel.start()
+    for number in range(1, 4):
+        wire.channel.send(record(number))
+    assert wire.row["dropped.channel_closed"] == 3
+
+
+@pytest.mark.parametrize("wire", [100_000], indirect=True)
+async def test_a_slow_observer_costs_records_and_never_memory(wire):
+    """What does not fit the bound is dropped and counted; the rest arrives when reading goes on."""
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.intake._connections)
+    await eventually(lambda: wire.channel._transport)
+    (connection,) = wire.intake._connections
+    connection.pause()
+    for number in range(1, 101):
+        wire.channel.send(record(number, bytes(20_000)))
+    assert wire.channel._transport.get_write_buffer_size() <= 100_000
+    assert wire.row["dropped.channel_full"] > 0
+    assert wire.row["sent"] + wire.row["dropped.channel_full"] == 100
+    connection.resume()
+    await eventually(lambda: wire.row["observed"] == wire.row["sent"])
+
+
+async def test_what_dies_with_an_observer_is_counted(wire):
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.intake._connections)
+    await eventually(lambda: wire.channel._transport)
+    (connection,) = wire.intake._connections
+    connection.pause()
+    for number in range(1, 6):
+        wire.channel.send(record(number))
+    wire.kill_observer()
+    await eventually(lambda: wire.channel._transport is None)
+    Path(wire.path).unlink()  # noqa: ASYNC240  # a socket in a temporary folder
+    await wire.listen()
+    await eventually(lambda: wire.row["dropped.observer_lost"] == 5)
+    await eventually(lambda: wire.channel._transport)
+    wire.channel.send(record(6))
+    await eventually(lambda: wire.row["observed"] == 1)
+    assert wire.seen == [record(6)]
+
+
+async def test_a_record_beyond_the_limit_is_dropped_and_counted(wire):
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.channel._transport)
+    wire.channel.send(record(1, bytes(MAX_RECORD)))
+    assert wire.row["dropped.too_large"] == 1
+
+
+async def test_a_stranger_on_the_socket_is_turned_away(wire):
+    await wire.listen()
+    reader, writer = await asyncio.open_unix_connection(wire.path)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_dead_relays_books_are_closed_when_all_it_sent_is_read(wire):
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.intake._connections)
+    await eventually(lambda: wire.channel._transport)
+    wire.row.add("started", 3)
+    wire.channel.send(record(1))
+    await eventually(lambda: wire.row["observed"] == 1)
+    wire.intake.relays_are([])
+    for _ in range(3):
+        wire.intake.settle_dead()
+    assert not wire.row["settled"], "it is still connected"
+    await wire.channel.drain(0)
+    await eventually(lambda: not wire.intake._connections)
+    wire.intake.settle_dead()
+    assert not wire.row["settled"], "its connection may still wait to be accepted"
+    wire.intake.settle_dead()
+    assert (wire.row["settled"], wire.row["dropped.relay_lost"]) == (1, 2)

@@ -1,0 +1,66 @@
+"""The books of the relays balance, whoever dies when."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftline.relay.counters import ROWS, Block, settle
+
+EVENTS = st.lists(st.sampled_from(["start", "end", "drop", "observe", "die"]), max_size=60)
+
+
+@given(EVENTS)
+def test_every_request_is_observed_or_dropped_for_a_reason(events):
+    """Whatever a relay had started when it was killed, and nobody observed, counts as lost with it."""
+    block, file = Block.create()
+    with file:
+        row, number = block.allocate(1), 1
+        started = observed = sent = 0
+        for event in events:
+            if event == "start":
+                row.add("started")
+                row.add("active")
+                started += 1
+            elif event in ("end", "drop") and row["active"]:
+                row.add("active", -1)
+                row.add("outcome.complete")
+                if event == "drop":
+                    row.add("dropped.channel_full")
+                else:
+                    row.add("sent")
+                    sent += 1
+            elif event == "observe" and row["sent"] > row["observed"]:
+                row.add("observed")
+                observed += 1
+            elif event == "die":
+                settle(row)
+                number += 1
+                row = block.allocate(number)
+        settle(row)
+        totals = block.totals()
+        assert totals.started == started == totals.observed + sum(totals.dropped.values())
+        assert totals.observed == observed
+        assert sum(totals.requests.values()) == started
+        assert totals.active == 0
+
+
+def test_rows_of_dead_relays_are_used_again():
+    """A relay that dies ten thousand times needs no more room, and no count is lost."""
+    block, file = Block.create()
+    with file:
+        for number in range(1, 10 * ROWS):
+            row = block.allocate(number)
+            row.add("started", 2)
+            row.add("observed")
+            row.add("outcome.complete")
+            settle(row)
+        totals = block.totals()
+        assert totals.started == 2 * (10 * ROWS - 1)
+        assert totals.dropped["relay_lost"] == totals.requests["relay_lost"] == 10 * ROWS - 1
+
+
+def test_another_process_sees_the_same_counters():
+    block, file = Block.create()
+    with file:
+        row = block.allocate(7)
+        row.add("started")
+        assert Block(file.fileno()).row(row.index)["started"] == 1
