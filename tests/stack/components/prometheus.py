@@ -32,9 +32,9 @@ class Prometheus:
         assert answer["status"] == "success", answer
         return answer["data"]["result"]
 
-    def alerts(self) -> list[dict[str, Any]]:
-        """Pending and firing."""
-        return get_json(f"{self.url}/api/v1/alerts")["data"]["alerts"]
+    def firing(self) -> list[dict[str, Any]]:
+        alerts = get_json(f"{self.url}/api/v1/alerts")["data"]["alerts"]
+        return [alert for alert in alerts if alert["state"] == "firing"]
 
 
 @contextmanager
