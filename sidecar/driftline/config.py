@@ -33,6 +33,7 @@ _MASK = "********"
 
 class AdminSettings(Settings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:9464"
+    """`host:port`, `[v6]:port`, or `:port` for all interfaces, which needs a token."""
     token: str = ""
     """Asked for by everything on the admin port except `/healthz`, `/readyz` and, by default, `/metrics`."""
     metrics_auth: bool = False
@@ -52,14 +53,19 @@ class Config(Settings, frozen=True, kw_only=True):
     """Every key of the file. Each part is defined beside the code that it sets."""
 
     listen: str = "127.0.0.1:8080"
+    """Where clients connect: `host:port`, `[v6]:port`, or `:port` for all interfaces."""
     admin: AdminSettings = AdminSettings()
     relays: int = 1
     """Relay processes; they share the port."""
     relay: RelaySettings = RelaySettings()
     state_dir: str = "./.driftline"
+    """Holds references and drift windows, so that a restart goes on where it was."""
     pools: list[Pool] = []
+    """The servers to stand in front of; `--upstream` is short for a pool of one."""
     exporters: list[ExporterSettings] = []
+    """Where spans go. Left out: where the standard `OTEL_*` variables say."""
     prices: list[Price] = []
+    """The price table. A call that no row matches has no cost."""
     drift: DriftSettings = DriftSettings()
     quality: QualitySettings = QualitySettings()
     capture: CaptureSettings = CaptureSettings()

@@ -29,8 +29,9 @@ class Price(Settings, frozen=True, rename={"from_": "from"}):
     model: str
     """A name, or a pattern with `*`, `?` and `[…]`. Upper and lower case differ."""
     input: Decimal
+    """Of input tokens."""
     output: Decimal = Decimal(0)
-    """Reasoning tokens are output."""
+    """Of output tokens. Reasoning tokens are output."""
     cached_input: Decimal | None = None
     """Input tokens that came from the prefix cache. Not given: `input`, since no discount is known."""
     from_: dt.date | None = None
@@ -38,6 +39,7 @@ class Price(Settings, frozen=True, rename={"from_": "from"}):
     until: dt.date | None = None
     """First day (UTC) it is not in effect any more."""
     currency: Literal["USD"] = "USD"
+    """The only one so far."""
     source: str = ""
     """Where the price was read, for people."""
 

@@ -73,6 +73,7 @@ class DriftSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     clean_windows: int = 3
     """Windows without an alarm, one after the other, that close an incident."""
     features: tuple[str, ...] = DEFAULT_FEATURES
+    """What is watched, by name."""
     max_series: int = 16
     """Models times variants that are watched apart; the rest is `__other__`."""
     max_tenants: int = 16

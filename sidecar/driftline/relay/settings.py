@@ -13,6 +13,7 @@ class Endpoint(Settings, frozen=True, kw_only=True):
     """One upstream server."""
 
     url: str
+    """`http://host:port` or `https://host:port`, without a path: paths are the clients'."""
     variant: str = ""
     """Name under which its traffic is measured; empty: the pool's only variant."""
 
@@ -62,7 +63,9 @@ class Pool(Settings, frozen=True, kw_only=True):
     """Endpoints that serve the same thing; a request goes to the one with the fewest in flight."""
 
     name: str = "default"
+    """For spans."""
     endpoints: list[Endpoint]
+    """At least one."""
 
     def __post_init__(self) -> None:
         if not self.endpoints:
@@ -93,6 +96,7 @@ class RelaySettings(Settings, frozen=True, kw_only=True):
 
 class Limits(Settings, frozen=True, kw_only=True):
     header_bytes: int = 64 * 1024
+    """Largest request header; a larger one is answered 431."""
     body_bytes: int = 0
     """Largest request body; 0: no limit."""
     concurrent_requests: int = 0
@@ -109,6 +113,7 @@ class Timeouts(Settings, frozen=True, kw_only=True):
     """Seconds; 0 is off."""
 
     connect: Seconds = 5.0
+    """To an endpoint."""
     header: Seconds = 30.0
     """From a connection's first byte to the end of its request's header."""
     body: Seconds = 60.0
@@ -118,6 +123,7 @@ class Timeouts(Settings, frozen=True, kw_only=True):
     idle: Seconds = 0.0
     """Longest pause within a response."""
     total: Seconds = 0.0
+    """From a request's first byte to the end of its response."""
     keep_alive: Seconds = 75.0
     """Idle client connections are closed after it."""
     drain: Seconds = 30.0

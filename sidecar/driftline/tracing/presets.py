@@ -21,11 +21,13 @@ class ExporterSettings(Settings, frozen=True, kw_only=True):
     """One backend. What is left out comes from the preset's own environment variables."""
 
     preset: PresetName = "otlp"
+    """What the backend is: sets the path, the authorization and its own headers."""
     endpoint: str | None = None
     """A base URL, or the full one with its path."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     """Sent with every batch, beside the preset's own."""
     protocol: Protocol | None = None
+    """Left out: as `OTEL_EXPORTER_OTLP_PROTOCOL` says, and `http/protobuf` without it."""
 
     def __post_init__(self) -> None:
         if self.endpoint is not None:
