@@ -10,7 +10,8 @@ from driftline.exchange import Body, Exchange
 
 RECORDINGS = Path(__file__).parent / "recordings"
 NAMES = sorted(str(path.relative_to(RECORDINGS).with_suffix("")) for path in RECORDINGS.rglob("*.response"))
-STREAMS = [name for name in NAMES if "stream" in name]
+STREAMS = [name for name in NAMES if "stream" in name and "responses" not in name]
+"""Of chat completions and completions."""
 
 Json = dict[str, Any]
 

@@ -230,3 +230,14 @@ def test_the_scanned_finish_reason_stands_in_for_a_lost_one():
     """Where the record was cut before it."""
     event = b'{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}'
     assert streamed(delta(content="x"), done=False, finish_event=event).finish_reasons == ["tool_call"]
+
+
+def test_vllm_streams_a_tool_call():
+    """Its arguments arrive in pieces, after an event with its id and name."""
+    call = dialects.read(recorded("python-frontend-0.32/chat-tool-stream"))
+    [message] = call.output_messages
+    [tool_call] = message.tool_calls
+    assert (message.role, message.text, message.finish_reason) == ("assistant", "", "length")
+    assert (tool_call.id, tool_call.name) == ("chatcmpl-tool-832fda50d39d2971", "add")
+    assert tool_call.arguments.startswith('"__srsetnoreinterHesr Healsotes element---')
+    assert call.usage == Usage(100, 60, cached_tokens=0, cache_creation_tokens=0)

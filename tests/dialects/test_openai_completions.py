@@ -61,3 +61,14 @@ def test_choices_are_put_together_by_index():
         OutputMessage("assistant", [], "length"),
     ]
     assert call.usage == Usage(output_tokens=4, partial=True)
+
+
+def test_counts_beside_choices_are_of_these_choices_only():
+    """A stream of four choices that was left after its last finish reason has no count of all of them."""
+    name = "python-frontend-0.32/completion-n2-stream"
+    whole = recorded(name)
+    events = whole.response_body.head.split(b"\n\n")
+    left = recorded(name, response_body=b"\n\n".join(events[:-3]) + b"\n\n", outcome="client_closed")
+    assert dialects.read(whole).usage == Usage(4, 16, cached_tokens=0)
+    assert dialects.read(left).finish_reasons == ["length"] * 4
+    assert dialects.read(left).usage == Usage(2, 4, partial=True)

@@ -10,7 +10,7 @@ import pytest
 from driftline import dialects
 from driftline.call import Message, Parameters, TextPart, Usage
 from driftline.exchange import Body
-from tests.dialects.exchanges import exchange
+from tests.dialects.exchanges import exchange, recorded
 
 PATH = "/v1/embeddings"
 
@@ -69,3 +69,9 @@ def test_a_reply_larger_than_what_is_kept():
     assert call.embedding_dimensions == 256
     assert call.usage == Usage(99, 0)
     assert call.unread == ["request_not_json"]
+
+
+def test_vllm():
+    """Base64, as the `openai` client asks for by default."""
+    call = dialects.read(recorded("python-frontend-0.32/embeddings-base64"))
+    assert (call.embedding_dimensions, call.usage) == (128, Usage(1, 0))

@@ -22,7 +22,7 @@ from driftline.call import (
     UriPart,
     Usage,
 )
-from tests.dialects.exchanges import exchange
+from tests.dialects.exchanges import exchange, recorded
 
 PATH = "/v1/responses"
 SCHEMA = {"type": "object"}
@@ -185,3 +185,36 @@ def test_the_last_event_scanned_by_the_relay():
     call = streamed(*EVENTS[:3], usage_event=last)
     assert call.output_messages == [OutputMessage("assistant", [TextPart("Hi")], "stop")]
     assert call.usage.output_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "usage"),
+    [
+        ("responses", [TextPart(" available backvi Checkmailbox Checkmailbox Check")], Usage(14, 8, cached_tokens=0, reasoning_tokens=0)),
+        ("responses-stream", [TextPart(" ag text._undedirst return._unded")], Usage(24, 8, cached_tokens=0, reasoning_tokens=0)),
+    ],
+)  # fmt: skip
+def test_vllm(name, parts, usage):
+    """It ends a stream with `response.completed` whatever the status in it; the status counts."""
+    call = dialects.read(recorded(f"python-frontend-0.32/{name}"))
+    assert call.output_messages == [OutputMessage("assistant", parts, "length")]
+    assert call.usage == usage
+
+
+@pytest.mark.parametrize("name", ["responses-stream", "responses-tool-stream"])
+def test_a_prefix_of_a_stream_tells_a_prefix_of_the_reply(name):
+    """Cut after any byte, the text or the arguments are a beginning of the whole's."""
+    name = f"python-frontend-0.32/{name}"
+    whole = dialects.read(recorded(name))
+    [full] = whole.output_messages[0].parts
+    body = recorded(name).response_body.head
+    longest = ""
+    for end in range(len(body)):
+        call = dialects.read(recorded(name, response_body=body[:end], outcome="client_closed"))
+        parts = [part for message in call.output_messages for part in message.parts]
+        text = "".join(part.arguments if isinstance(part, ToolCallPart) else part.content for part in parts)
+        assert text.startswith(longest)
+        longest = text
+        assert call.error_type == (None if call.finish_reasons else "client_closed")
+        assert call.usage is None or call.usage.partial or call.usage == whole.usage
+    assert longest == (full.arguments if isinstance(full, ToolCallPart) else full.content)

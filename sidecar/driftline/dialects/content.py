@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import NamedTuple, TypeVar
 
@@ -72,6 +73,7 @@ def response_events(call: Call, shape: Shape[T]) -> tuple[list[T], bool]:
 
 
 _DONE = b"[DONE]"
+_TYPE_LINE = re.compile(rb"\nevent: [^\n]*")
 
 
 def events(stream: bytes, shape: Shape[T]) -> tuple[list[T], bool]:
@@ -79,10 +81,13 @@ def events(stream: bytes, shape: Shape[T]) -> tuple[list[T], bool]:
 
     A stream whose every event is one `data: ` line, as model servers write it, is line-delimited JSON with a
     prefix: a raw newline cannot stand inside JSON. It is decoded at once; any other goes event by event.
+    `event: ` lines are left out, since the data repeat them.
     """
     body, done, _ = stream.partition(b"\n\ndata: [DONE]\n\n")
     if not done:
         body = stream.rpartition(b"\n\n")[0]
+    if body.startswith(b"event: "):
+        body = _TYPE_LINE.sub(b"", b"\n" + body)[1:]
     if body.startswith(b"data: "):
         try:
             return shape.strict_lines(body[6:].replace(b"\ndata: ", b"\n")), bool(done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,8 +9,8 @@ import msgspec
 from driftline.call import Call, JsonMode, Operation, Parameters, Tool, Usage
 from driftline.dialects import content
 from driftline.dialects.attribution import attribution
-from driftline.dialects.outcome import ERROR_REPLY, ErrorDetail, settle
-from driftline.dialects.wire import Count, Int64, Shape, parse
+from driftline.dialects.outcome import ERROR_REPLY, ErrorDetail
+from driftline.dialects.wire import Count, Int64, parse
 from driftline.exchange import Exchange
 
 
@@ -91,25 +90,6 @@ class WireUsage(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
-class _UsageEvent(msgspec.Struct):
-    usage: WireUsage | None = None
-
-
-_USAGE_EVENT = Shape(_UsageEvent)
-
-
-class _FinishChoice(msgspec.Struct):
-    index: int = 0
-    finish_reason: str | None = None
-
-
-class _FinishEvent(msgspec.Struct):
-    choices: list[_FinishChoice] = []
-
-
-_FINISH_EVENT = Shape(_FinishEvent)
-
-
 class Envelope(msgspec.Struct):
     """Of a reply, and of each event of a stream."""
 
@@ -117,12 +97,6 @@ class Envelope(msgspec.Struct):
     model: str | None = None
     system_fingerprint: str | None = None
     usage: WireUsage | None = None
-
-
-class Chunk(Envelope):
-    """An event of a stream of chat completions or completions."""
-
-    error: ErrorDetail | str | None = None
 
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call", "abort": "error"}
@@ -166,21 +140,6 @@ def read_envelope(call: Call, envelope: Envelope) -> None:
     call.response_id = call.response_id or envelope.id
     call.response_model = call.response_model or envelope.model
     call.system_fingerprint = call.system_fingerprint or envelope.system_fingerprint
-
-
-def read_chunks(call: Call, chunks: Sequence[Chunk], *, done: bool, contents: int) -> None:
-    """All of a stream but its choices, which stand in `call.output_messages` by now.
-
-    vLLM's Python frontend (0.26) moves `system_fingerprint` to the last event, hence the look at both ends.
-    """
-    for chunk in (*chunks[:1], *chunks[-2:]):
-        read_envelope(call, chunk)
-    outputs = call.output_messages
-    finished = done or (bool(outputs) and all(message.finish_reason for message in outputs))
-    seen = next((chunk.usage for chunk in reversed(chunks) if chunk.usage is not None), None)
-    call.usage = stream_usage(call, seen, finished=finished, contents=contents)
-    errors = (chunk.error for chunk in reversed(chunks) if chunk.error is not None)
-    settle(call, finished=finished, error=next(errors, None))
 
 
 def json_mode(request: Sampling) -> JsonMode | None:
@@ -229,27 +188,6 @@ def usage(wire: WireUsage | None) -> Usage | None:
         reasoning_tokens=outputs.reasoning_tokens,
     )
     return None if found == Usage() else found
-
-
-def stream_usage(call: Call, seen: WireUsage | None, *, finished: bool, contents: int) -> Usage | None:
-    """Usage of a stream.
-
-    What the relay scanned comes first: it is whole where the body is not, and there where the event was cut
-    out of the stream. With no final count, `contents` (events that carried content: vLLM sends a token in
-    each) is a lower bound of the output, marked partial, as is a running count of a stream cut short.
-    """
-    scanned = _USAGE_EVENT.decode(call.exchange.usage_event) if call.exchange.usage_event else None
-    found = usage(scanned.usage if scanned else None) or usage(seen)
-    if found is not None:
-        found.partial = not finished
-        return found
-    return Usage(output_tokens=contents, partial=True) if contents and not call.truncated_record else None
-
-
-def scanned_finish(call: Call) -> dict[int, str]:
-    """Finish reasons by choice, of the last event that held one."""
-    event = _FINISH_EVENT.decode(call.exchange.finish_event) if call.exchange.finish_event else None
-    return {c.index: c.finish_reason for c in (event.choices if event else ()) if c.finish_reason}
 
 
 def status_error(call: Call) -> ErrorDetail | None:

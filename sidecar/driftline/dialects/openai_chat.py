@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from driftline.call import Call, OutputMessage, Part, ReasoningPart, TextPart, ToolCallPart
-from driftline.dialects import content, openai
+from driftline.dialects import content, openai, openai_stream
 from driftline.dialects.openai_messages import CalledFunction, WireMessage, input_message, message_parts
 from driftline.dialects.outcome import settle
 from driftline.dialects.wire import Int64, Shape
@@ -43,13 +43,11 @@ class _Delta(msgspec.Struct):
     tool_calls: list[_ToolCallDelta] | None = None
 
 
-class _ChunkChoice(msgspec.Struct):
-    index: int = 0
+class _ChunkChoice(openai_stream.ChunkChoice):
     delta: _Delta | None = None
-    finish_reason: str | None = None
 
 
-class _Chunk(openai.Chunk):
+class _Chunk(openai_stream.Chunk):
     choices: list[_ChunkChoice] = []
 
 
@@ -105,10 +103,10 @@ def _read_stream(call: Call) -> None:
                 growing.finish = choice.finish_reason
             if choice.delta is not None:
                 contents += growing.take(choice.delta)
-    for index, finish in openai.scanned_finish(call).items():
+    for index, finish in openai_stream.scanned_finish(call).items():
         choices.setdefault(index, _Growing()).finish = finish
     call.output_messages = [growing.message() for _, growing in sorted(choices.items())]
-    openai.read_chunks(call, chunks, done=done, contents=contents)
+    openai_stream.read_chunks(call, chunks, done=done, contents=contents)
 
 
 class _Growing:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from driftline.call import Call, Message, OutputMessage, TextPart
-from driftline.dialects import content, openai
+from driftline.dialects import content, openai, openai_stream
 from driftline.dialects.outcome import settle
 from driftline.dialects.wire import Int64, Shape
 from driftline.exchange import Exchange
@@ -18,19 +16,17 @@ class _Request(openai.Sampling):
     max_tokens: Int64 | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(openai_stream.ChunkChoice):
     """Of a reply, and of an event: the two have one form."""
 
-    index: int = 0
     text: str | None = None
-    finish_reason: str | None = None
 
 
 class _Reply(openai.Envelope):
     choices: list[_Choice] = []
 
 
-class _Chunk(openai.Chunk):
+class _Chunk(openai_stream.Chunk):
     choices: list[_Choice] = []
 
 
@@ -84,11 +80,11 @@ def _read_stream(call: Call) -> None:
                 contents += 1
             if choice.finish_reason is not None:
                 finishes[choice.index] = choice.finish_reason
-    finishes |= openai.scanned_finish(call)
+    finishes |= openai_stream.scanned_finish(call)
     call.output_messages = [
         _message("".join(texts.get(index, ())), finishes.get(index)) for index in sorted({*texts, *finishes})
     ]
-    openai.read_chunks(call, chunks, done=done, contents=contents)
+    openai_stream.read_chunks(call, chunks, done=done, contents=contents)
 
 
 def _message(text: str, finish: str | None) -> OutputMessage:

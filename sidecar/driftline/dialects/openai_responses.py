@@ -17,6 +17,7 @@ from driftline.call import (
 )
 from driftline.dialects import content, openai
 from driftline.dialects.openai_messages import WirePart, content_part, plain_text
+from driftline.dialects.openai_stream import at_least
 from driftline.dialects.outcome import ErrorDetail, settle
 from driftline.dialects.wire import Int64, Shape
 from driftline.exchange import Exchange
@@ -181,7 +182,7 @@ def _read_stream(call: Call) -> None:
         growing.take(event)
     started = next((event.response for event in events if event.response is not None), _Reply())
     _read_reply(call, _Reply(started.id, started.model, output=growing.items()))
-    call.usage = openai.stream_usage(call, None, finished=False, contents=growing.contents)
+    call.usage = at_least(call, growing.contents)
     settle(call, finished=False, error=error)
 
 
