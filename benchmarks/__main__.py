@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import platform
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 import msgspec
@@ -16,16 +17,12 @@ from rich.progress import Progress
 
 from benchmarks import report, turn
 from benchmarks.machine import LINUX, Cores
+from benchmarks.peers import Peer
 from benchmarks.peers.direct import Direct
 from benchmarks.peers.driftline import Driftline
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.splice import Splice
 from benchmarks.peers.vllm_router import VllmRouter
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks.peers import Peer
 
 PEERS: list[Peer] = [
     Direct(),
@@ -35,7 +32,6 @@ PEERS: list[Peer] = [
     Driftline("driftline (no export)", "calls, metrics, drift", exporting=False),
     Driftline("driftline", "the same, spans with content", exporting=True),
 ]
-RESULTS = Path(__file__).parent / "results"
 WIDTH = 132
 """Columns of the tables where there is no terminal to ask."""
 QUICK = turn.Options(rounds=1, requests=1, seconds=1.0)
@@ -54,8 +50,16 @@ QUICK = turn.Options(rounds=1, requests=1, seconds=1.0)
 )
 @click.option("--connections", type=click.IntRange(1), help="At once, in the load without streams.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="Of the load without streams.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(__file__).parent / "results",
+    help="Folder for the JSON file of this run.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables.")
-def main(*, quick: bool, peers: str | None, as_json: bool, **chosen: float | str | None) -> None:
+def main(
+    *, quick: bool, peers: str | None, results: Path, as_json: bool, **chosen: float | str | None
+) -> None:
     """Measure CPU per streamed chunk and per request, added latency and memory of each proxy.
 
     Example: python -m benchmarks --peers direct,nginx,"driftline on" --rounds 5 --phase burst
@@ -66,25 +70,28 @@ def main(*, quick: bool, peers: str | None, as_json: bool, **chosen: float | str
     given = {name: value for name, value in chosen.items() if value is not None}
     options = msgspec.structs.replace(QUICK if quick else turn.Options(), **given)
     rounds = measure(select(peers, console), options, Cores.of_this_machine(), console)
-    results = {
-        "at": dt.datetime.now(dt.UTC),
+    document = msgspec.json.format(msgspec.json.encode(outcome(rounds, options)), indent=1)
+    results.mkdir(parents=True, exist_ok=True)
+    file = results / f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H%M%SZ}.json"
+    file.write_bytes(document)
+    if as_json:
+        print(document.decode())
+        return
+    console.print(*report.tables(report.summarise(rounds)))
+    for warning in report.warnings(rounds, options.interval_ms):
+        console.print(f"[yellow]{warning}")
+    console.print(f"All figures: {file}")
+
+
+def outcome(rounds: Sequence[report.Round], options: turn.Options) -> dict[str, Any]:
+    """Everything that was measured, and what it depends on."""
+    return {
         "machine": describe_machine(),
         "options": options,
         "summaries": report.summarise(rounds),
         "warnings": report.warnings(rounds, options.interval_ms),
         "rounds": rounds,
     }
-    encoded = msgspec.json.format(msgspec.json.encode(results), indent=1)
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{results['at']:%Y-%m-%dT%H%M%SZ}.json"
-    file.write_bytes(encoded)
-    if as_json:
-        print(encoded.decode())
-        return
-    console.print(*report.tables(report.summarise(rounds)))
-    for warning in report.warnings(rounds, options.interval_ms):
-        console.print(f"[yellow]{warning}")
-    console.print(f"All figures: {file}")
 
 
 def select(names: str | None, console: Console) -> list[Peer]:

@@ -11,17 +11,17 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import psutil
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 LINUX = sys.platform == "linux"
 CAN_PIN = LINUX and len(os.sched_getaffinity(0)) > 1
 
+ROOT = Path(__file__).parent.parent
+"""Where `python -m benchmarks…` works."""
 DEADLINE = 60.0
 """Seconds a process may take to do what is waited for."""
 
@@ -101,7 +101,11 @@ def process(
     """A process on `cores`, its output in `log`, ended by SIGTERM when the block is left."""
     with log.open("a") as output:
         started = subprocess.Popen(
-            on(cores, command), stdout=output, stderr=subprocess.STDOUT, env=os.environ | (environment or {})
+            on(cores, command),
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | (environment or {}),
         )
     try:
         yield started

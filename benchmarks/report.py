@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import msgspec
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from benchmarks.turn import Load, Turn
+from benchmarks.turn import Load, Turn
 
 REFERENCE = "nginx"
 BASELINE = "direct"

@@ -6,18 +6,15 @@ import contextlib
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from benchmarks import machine
 from benchmarks.load import RequestResult, StreamResult
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from benchmarks.peers import Peer, Running
+from benchmarks.peers import Peer, Running
 
 IDLE_SECONDS = 0.5
 
@@ -123,7 +120,9 @@ def run_load(running: Running, cores: machine.Cores, mode: str, **arguments: flo
     command = [sys.executable, "-m", "benchmarks.load", "--target", running.address, mode]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
-    return subprocess.run(machine.on(cores.rig, command), check=True, stdout=subprocess.PIPE).stdout
+    return subprocess.run(
+        machine.on(cores.rig, command), check=True, cwd=machine.ROOT, stdout=subprocess.PIPE
+    ).stdout
 
 
 class Meter:

@@ -7,14 +7,14 @@ import json
 import sys
 import time
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import machine, wire
 from benchmarks.peers import Running
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 EXPORT_SECONDS = 1.2
 """Longer than spans wait for others to be sent with (`OTEL_BSP_SCHEDULE_DELAY`, 1 s)."""
@@ -89,11 +89,24 @@ def wait_ready(admin: str) -> dict[str, int]:
 
 
 def counters(admin: str, sink: str | None) -> dict[str, float]:
-    """What became of the requests: every one is observed, or dropped with a reason."""
+    """What became of the requests: every one is observed, or counted as not; the same for its span."""
     books = fetch(f"{admin}/healthz")["requests"]
     counted = {"requests": books["started"], "observed": books["observed"]}
-    counted |= {"dropped": sum(books["dropped"].values())}
-    return counted | ({"spans received": fetch(f"{sink}/spans")} if sink else {})
+    counted["not observed"] = sum(books["dropped"].values())
+    if sink:
+        counted["spans received"] = fetch(f"{sink}/spans")
+        counted["spans dropped"] = spans_dropped(fetch(f"{admin}/metrics").decode())
+    return counted
+
+
+def spans_dropped(exposition: str) -> float:
+    """Spans that found the exporter's queue full, in Prometheus's text format."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+        if sample.name == "driftline_telemetry_dropped_total" and sample.labels["signal"] == "traces"
+    )
 
 
 def fetch(url: str) -> Any:

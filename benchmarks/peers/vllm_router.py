@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks import machine
 from benchmarks.peers import Running
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 VERSION = "0.1.17"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "driftline"
@@ -38,8 +35,8 @@ class VllmRouter:
             f"http://{upstream}",
         ]
         command += ["--prometheus-port", str(machine.free_port())]
-        # Its defaults are made for several workers: with one there is nothing to choose, and nothing to log.
-        command += ["--policy", "round_robin", "--log-level", "error"]
+        # As it comes, but for a log line per request.
+        command += ["--log-level", "error"]
         with machine.process(command, cores.proxy, log=directory / "vllm-router.log") as started:
             machine.wait_listening(port, started)
             yield Running(f"127.0.0.1:{port}", {"router": started.pid}, {})
