@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from driftline import dialects
+from driftline.exchange import Body
 from tests.dialects.exchanges import exchange, recorded, stream
 
 DELTA = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
@@ -80,6 +81,22 @@ def test_how_a_stream_ended(outcome, events, done, error_type):
     """An error inside a stream under 200 is one; a client that left with the whole reply is none."""
     call = dialects.read(exchange(stream=True, outcome=outcome, response_body=stream(*events, done=done)))
     assert call.error_type == error_type
+
+
+def test_a_stream_that_was_not_read_is_not_called_incomplete():
+    """Compressed in a way that is not read, or cut in the record: its end is not known."""
+    body = Body(stream(DELTA), b"data: {", 1_000_000)
+    cut = exchange(stream=True, request_body={}, response_body=body)
+    packed = exchange(
+        stream=True, request_body={}, response_body=b"?", response_headers=[("content-encoding", "br")]
+    )
+    assert [dialects.read(unread).error_type for unread in (cut, packed)] == [None, None]
+
+
+def test_a_long_message_is_cut():
+    """A server may quote the whole request in it."""
+    reply = {"error": {"message": "x" * 5000, "type": "BadRequestError"}}
+    assert len(dialects.read(exchange(status=400, response_body=reply)).error_message) == 1000
 
 
 def test_a_client_that_left_before_the_reply():

@@ -42,6 +42,8 @@ class ErrorReply(msgspec.Struct):
 
 ERROR_REPLY = Shape(ErrorReply)
 
+_MESSAGE = 1000
+"""Characters kept of a server's message: it may quote the whole request."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
 
@@ -55,7 +57,7 @@ def settle(call: Call, *, finished: bool, error: ErrorDetail | str | None = None
     - Then what the server said: a `code` or else `type` that looks like a name (`model_not_found`,
       `BadRequestError`), or else the status (`404`).
     - Then how the bytes ended: `upstream_broken`; `client_closed`, unless the reply was finished by then;
-      `incomplete_stream` for a stream with neither finish reason nor `[DONE]`.
+      `incomplete_stream` for a stream read whole that has neither finish reason nor `[DONE]`.
     """
     if isinstance(error, str):
         error = ErrorDetail(message=error)
@@ -65,11 +67,15 @@ def settle(call: Call, *, finished: bool, error: ErrorDetail | str | None = None
         call.error_type, call.error_message = outcome, exchange.error or None
     elif error is not None or exchange.status >= 400:
         call.error_type = _name(error) or (str(exchange.status) if exchange.status >= 400 else "_OTHER")
-        call.error_message = error.message if error else None
+        call.error_message = error.message[:_MESSAGE] if error and error.message else None
     elif outcome == "upstream_broken" or (outcome == "client_closed" and not finished):
         call.error_type, call.error_message = outcome, exchange.error or None
-    elif exchange.stream and not finished:
+    elif exchange.stream and not finished and not _partly_read(call):
         call.error_type = "incomplete_stream"
+
+
+def _partly_read(call: Call) -> bool:
+    return call.truncated_record or "response_encoding" in call.unread
 
 
 def _name(error: ErrorDetail | None) -> str | None:
