@@ -5,7 +5,7 @@ from driftline.demo.story import Act, Story, Stuck
 
 
 def seen(state, *incidents):
-    return Picture(features=[Feature(name="input_tokens", state=state)], incidents=list(incidents))
+    return Picture(features=[Feature(name="input_tokens", model="m", state=state)], incidents=list(incidents))
 
 
 def incident(key="a", feature="input_tokens", closed_at=None):

@@ -3,7 +3,7 @@ from collections import deque
 
 from rich.console import Console
 
-from driftline.demo.picture import Feature, Incident, Picture, Totals
+from driftline.demo.picture import Feature, Incident, Picture, Statistic, Totals
 from driftline.demo.story import Act
 from driftline.demo.view import Facts, LiveView, PlainView, sparkline
 
@@ -28,15 +28,14 @@ def picture(state="stable", psi=0.021, window_end=1.0, **incident):
         features=[
             Feature(
                 name="input_tokens",
+                model="simulated-8b",
                 state=state,
                 samples=480,
                 window_end=window_end,
                 psi=psi,
-                psi_allowed=0.2,
-                ks=0.03,
-                ks_allowed=0.11,
+                tests={"psi": Statistic(psi, 0.2), "ks": Statistic(0.03, 0.11)},
             ),
-            Feature(name="json_invalid", state="learning", progress=0.5),
+            Feature(name="json_invalid", model="simulated-8b", state="learning", progress=0.5),
         ],
         incidents=incidents if incident else [],
         totals=Totals(

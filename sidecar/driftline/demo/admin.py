@@ -14,25 +14,9 @@ from driftline.demo.picture import Feature, Incident, Picture, Totals
 _LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
-class _Test(msgspec.Struct):
-    threshold: float
-
-
-class _Verdict(msgspec.Struct, kw_only=True):
-    feature: str
-    scale: str
-    state: str
-    reason: str = ""
-    progress: float = 1.0
-    samples: int = 0
-    window_end: float
-    psi: float | None = None
-    ks: float | None = None
-    tests: dict[str, _Test] = {}
-
-
 class _Drift(msgspec.Struct):
-    series: list[_Verdict] = []
+    series: list[Feature] = []
+    """Shortest scale first."""
 
 
 class _Incidents(msgspec.Struct):
@@ -40,7 +24,8 @@ class _Incidents(msgspec.Struct):
 
 
 class Admin:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, model: str) -> None:
+        self._model = model
         self._session = aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=10))
         self._last = Picture()
 
@@ -61,33 +46,16 @@ class Admin:
         except (aiohttp.ClientError, TimeoutError):
             return self._last
         oldest_first = sorted(incidents.incidents, key=lambda incident: incident.opened_at)
-        self._last = Picture(features=_features(drift.series), incidents=oldest_first, totals=totals)
+        features: dict[str, Feature] = {}
+        for feature in drift.series:
+            if feature.model == self._model:
+                features.setdefault(feature.name, feature)
+        self._last = Picture(features=[*features.values()], incidents=oldest_first, totals=totals)
         return self._last
 
     async def _get(self, path: str) -> bytes:
         async with self._session.get(path, raise_for_status=True) as response:
             return await response.read()
-
-
-def _features(verdicts: list[_Verdict]) -> list[Feature]:
-    """The first verdict of each feature is that of its shortest scale."""
-    found: dict[str, Feature] = {}
-    for verdict in verdicts:
-        allowed = {name: test.threshold for name, test in verdict.tests.items()}
-        feature = Feature(
-            name=verdict.feature,
-            state=verdict.state,
-            reason=verdict.reason,
-            progress=verdict.progress,
-            samples=verdict.samples,
-            window_end=verdict.window_end,
-            psi=verdict.psi,
-            psi_allowed=allowed.get("psi"),
-            ks=verdict.ks,
-            ks_allowed=allowed.get("ks"),
-        )
-        found.setdefault(verdict.feature, feature)
-    return list(found.values())
 
 
 def _totals(exposition: str) -> Totals:

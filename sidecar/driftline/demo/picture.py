@@ -5,10 +5,16 @@ from __future__ import annotations
 import msgspec
 
 
-class Feature(msgspec.Struct, kw_only=True):
+class Statistic(msgspec.Struct):
+    value: float
+    threshold: float
+
+
+class Feature(msgspec.Struct, kw_only=True, rename={"name": "feature"}):
     """One feature at the shortest scale."""
 
     name: str
+    model: str
     state: str
     reason: str = ""
     progress: float = 1.0
@@ -17,9 +23,9 @@ class Feature(msgspec.Struct, kw_only=True):
     """Calls in the window."""
     window_end: float = 0.0
     psi: float | None = None
-    psi_allowed: float | None = None
-    ks: float | None = None
-    ks_allowed: float | None = None
+    """Also where the window is too small to be judged by it."""
+    tests: dict[str, Statistic] = {}
+    """By name, as the API has it: `psi`, `ks`, `chi2`, `cusum`."""
 
 
 class Incident(msgspec.Struct, kw_only=True):

@@ -26,6 +26,8 @@ from driftline.simulate.workload import PROFILES, SHIFTS, Workload
 
 STREAM_INTERVAL = 8
 """Tokens per event, so that a laptop carries the traffic of a busy server."""
+TOKENS_PER_STEP = 3.0
+"""So that replies end within seconds: until then short ones are over-represented in what is learned."""
 SLOT_CALLS, WINDOW_SLOTS, LEARN_SLOTS = 80, 6, 24
 _LOOK_SECONDS = 0.5
 _FRAME_SECONDS = 0.25
@@ -100,6 +102,7 @@ async def perform(options: Options, console: Console) -> int:
             for task in rest:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
+            console.print("ending the traffic, the sidecar and the simulated upstream")
             for task in done:
                 task.result()
     return 0
@@ -110,7 +113,9 @@ async def _stage(
     options: Options, console: Console, folder: Path
 ) -> AsyncIterator[tuple[Facts, Sidecar, Traffic, Admin]]:
     """Everything that runs, started in order and ended in the opposite one."""
-    upstream = SimulatedUpstream(seed=options.seed, stream_interval=STREAM_INTERVAL)
+    upstream = SimulatedUpstream(
+        seed=options.seed, stream_interval=STREAM_INTERVAL, tokens_per_step=TOKENS_PER_STEP
+    )
     workload = Workload(PROFILES["mixed"], model=MODEL, seed=options.seed)
     async with upstream.serving() as upstream_url:
         console.print(f"simulated upstream (no model behind it) on {upstream_url}")
@@ -125,7 +130,7 @@ async def _stage(
             console.print(f"sidecar on {sidecar.data}, console on {sidecar.admin}/ (Ctrl-C ends everything)")
             facts = Facts(data=sidecar.data, admin=sidecar.admin, rate=options.rate, factor=options.longer)
             async with (
-                Admin(sidecar.admin) as admin,
+                Admin(sidecar.admin, MODEL) as admin,
                 Traffic(sidecar.data, workload, rate=options.rate, seed=options.seed) as traffic,
             ):
                 yield facts, sidecar, traffic, admin

@@ -16,6 +16,7 @@ from driftline.demo.story import FEATURE, Act
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40
 _MOST_INCIDENTS = 4
+_TESTS = {"psi": "PSI", "ks": "KS", "chi2": "chi-squared", "cusum": "log e-value"}
 _STYLES = {"learning": "cyan", "stable": "green", "drifting": "bold red", "insufficient": "yellow"}
 
 
@@ -72,7 +73,7 @@ class Facts:
             Act.BACK: "Prompts are as long as before. The incident closes after a run of clean windows.",
             Act.OVER: (
                 "The incident is closed. Steady traffic goes on until Ctrl-C. From a second terminal, try another "
-                f"shift:\n  driftline traffic --target {self.data} --rate 20 --shift refusals"
+                f"shift:\n  driftline traffic --target {self.data} --rate 20 --shift refusals=1"
             ),
         }[act]
 
@@ -130,18 +131,19 @@ class LiveView:
         for name in ("feature", "state"):
             table.add_column(name, no_wrap=True)
         table.add_column("PSI, window by window", no_wrap=True, ratio=1)
-        for name in ("PSI", "allowed", "KS", "allowed", "calls"):
+        for name in ("PSI", "allowed", "KS, log e", "allowed", "calls"):
             table.add_column(name, justify="right", no_wrap=True)
         for feature in self._facts.picture.features:
             state = feature.state if feature.progress >= 1 else f"{feature.state} {feature.progress:.0%}"
+            psi, second = feature.tests.get("psi"), feature.tests.get("ks") or feature.tests.get("cusum")
             table.add_row(
                 feature.name,
                 Text(state, style=_STYLES.get(feature.state, "")),
-                sparkline(self._facts.history[feature.name], feature.psi_allowed),
+                sparkline(self._facts.history[feature.name], psi.threshold if psi else None),
                 _figure(feature.psi),
-                _figure(feature.psi_allowed),
-                _figure(feature.ks),
-                _figure(feature.ks_allowed),
+                _figure(psi.threshold if psi else None),
+                _figure(second.value if second else None),
+                _figure(second.threshold if second else None),
                 f"{feature.samples:,}",
             )
         return table
@@ -221,17 +223,13 @@ class PlainView:
 def described(feature: Feature) -> str:
     """A feature in one line.
 
-    >>> described(Feature(name="ttft", state="stable", samples=480, psi=0.021, psi_allowed=0.2))
+    >>> described(Feature(name="ttft", model="m", state="stable", samples=480, tests={"psi": Statistic(0.021, 0.2)}))
     'ttft is stable: PSI 0.021 (0.200 allowed), 480 calls in the window'
     """
     if feature.state == "learning":
         return f"{feature.name} is learning: {feature.progress:.0%}"
     figures = [
-        f"{name} {value:.3f}" + (f" ({allowed:.3f} allowed)" if allowed is not None else "")
-        for name, value, allowed in (
-            ("PSI", feature.psi, feature.psi_allowed),
-            ("KS", feature.ks, feature.ks_allowed),
-        )
-        if value is not None
+        f"{_TESTS.get(name, name)} {test.value:.3f} ({test.threshold:.3f} allowed)"
+        for name, test in feature.tests.items()
     ]
     return f"{feature.name} is {feature.state}: {', '.join([*figures, f'{feature.samples:,} calls in the window'])}"

@@ -25,10 +25,21 @@ BLOCK = 16
 
 
 class Engine:
-    """Times in seconds, multiplied by `time_scale`."""
+    """Times in seconds, multiplied by `time_scale`.
 
-    def __init__(self, *, time_scale: float = 1.0, cache_blocks: int = 30_000, seed: int = 0) -> None:
+    `tokens_per_step` is above 1 for an engine that decodes speculatively.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_scale: float = 1.0,
+        tokens_per_step: float = 1.0,
+        cache_blocks: int = 30_000,
+        seed: int = 0,
+    ) -> None:
         self._scale = time_scale
+        self._tokens_per_step = tokens_per_step
         self._rng = Random(f"{seed}:engine")
         self._cache: OrderedDict[int, None] = OrderedDict()
         self._cache_blocks = cache_blocks
@@ -39,8 +50,9 @@ class Engine:
         computing = max(PREFILL_FLOOR, PREFILL_PER_TOKEN * tokens) * (1 + self.running / 256)
         return self._jittered(API_SERVER + computing)
 
-    def decode(self, steps: int) -> float:
-        """Seconds for `steps` tokens more."""
+    def decode(self, tokens: int) -> float:
+        """Seconds for `tokens` more."""
+        steps = tokens / self._tokens_per_step
         return self._jittered(steps * (STEP + STEP_PER_NEIGHBOUR * self.running))
 
     def _jittered(self, seconds: float) -> float:

@@ -211,7 +211,7 @@ class CompletionForms(Forms):
         pieces: Sequence[str],
         logprobs: Json | None,
         *,
-        first: bool,  # noqa: ARG002  (only a chat's tool call looks at it)
+        first: bool,
         last: bool,
     ) -> Json:
         return {

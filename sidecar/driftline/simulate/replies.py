@@ -48,10 +48,10 @@ REFUSALS = (
     "I must decline this request.",
     "Sorry, but I am unable to answer that question.",
     "As an AI assistant, I cannot do that.",
-    "I won't be able to help with this one, I'm afraid.",
+    "I'm afraid I won't answer that.",
     "I apologize, but I can't fulfill this request.",
 )
-_REDIRECTIONS = (
+REDIRECTIONS = (
     "",
     " If there is something else you need, let me know.",
     " You could ask a supervisor of your team instead.",
@@ -73,7 +73,7 @@ def chat_reply(request: ChatRequest, behaviour: Behaviour, steering: Steering, r
     language = text.language_of(request.messages[-1].text)
     wants_json = request.response_format is not None and request.response_format.type != "text"
     if steering == "refuse" or (not wants_json and rng.random() < behaviour.refusal):
-        return _cut(text.tokens(rng.choice(REFUSALS) + rng.choice(_REDIRECTIONS)), request.limit)
+        return _cut(text.tokens(rng.choice(REFUSALS) + rng.choice(REDIRECTIONS)), request.limit)
     tool = _tool_to_call(request, behaviour, rng)
     if tool is not None:
         return _tool_call(tool, behaviour, steering, rng, request.limit)

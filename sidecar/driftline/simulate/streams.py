@@ -1,4 +1,4 @@
-"""A whole event stream, event by event, each with the decode steps to wait before it. No clock, no socket."""
+"""A whole event stream, event by event, each with the tokens to wait for before it. No clock, no socket."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def events(
     interval: int,
     rng: Random,
 ) -> Iterator[tuple[int, bytes]]:
-    """Decode steps to wait, and the event. Counts what it gave out in `tokens.output`."""
+    """Tokens to decode before the event, and the event. Counts what it gave out in `tokens.output`."""
     each = request.usage_in_each
     for index in range(len(choices)):
         opening = shape.opening(index, tokens.so_far() if each else None)

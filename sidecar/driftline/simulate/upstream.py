@@ -46,8 +46,8 @@ class Totals(msgspec.Struct):
 class SimulatedUpstream:
     """The aiohttp application and its state.
 
-    `stream_interval` is vLLM's option of that name: tokens per stream event after the first.
-    `time_scale` multiplies every wait; 0 answers at once.
+    `stream_interval` is vLLM's option of that name: tokens per stream event after the first. `time_scale`
+    multiplies every wait; 0 answers at once. `tokens_per_step` is that of speculative decoding.
     """
 
     def __init__(
@@ -56,13 +56,14 @@ class SimulatedUpstream:
         model: str = MODEL,
         seed: int = 0,
         time_scale: float = 1.0,
+        tokens_per_step: float = 1.0,
         stream_interval: int = 1,
         max_model_len: int = 32_768,
         behaviour: replies.Behaviour | None = None,
     ) -> None:
         self.model = model
         self.totals = Totals()
-        self.engine = Engine(time_scale=time_scale, seed=seed)
+        self.engine = Engine(time_scale=time_scale, tokens_per_step=tokens_per_step, seed=seed)
         self._seed = seed
         self._interval = stream_interval
         self._max_model_len = max_model_len
@@ -209,9 +210,9 @@ class SimulatedUpstream:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(http)
         try:
-            for steps, event in stream:
-                if steps:
-                    await asyncio.sleep(self.engine.decode(steps))
+            for tokens, event in stream:
+                if tokens:
+                    await asyncio.sleep(self.engine.decode(tokens))
                 await response.write(event)
         except ConnectionError:
             # The client left, and this write found out before aiohttp could cancel the handler.
