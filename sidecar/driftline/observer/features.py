@@ -29,6 +29,11 @@ def _replies(read: Callable[[Call], Reading]) -> Callable[[Call], Reading]:
     return _whole(lambda call: ABSENT if call.operation == "embeddings" else read(call))
 
 
+def _counted(tokens: int | None, call: Call) -> int | None:
+    """The engine's own count: what was counted by events is a lower bound, and missing here."""
+    return None if call.usage is None or call.usage.partial else tokens
+
+
 def _signal(name: str) -> Callable[[Call], Reading]:
     """Whether a quality signal speaks against the reply, where it applied."""
 
@@ -46,7 +51,7 @@ def _if_streamed(read: Callable[[Call], float | None]) -> Callable[[Call], Readi
 
 READ: dict[str, Callable[[Call], Reading]] = {
     "input_tokens": _whole(lambda call: call.usage.input_tokens if call.usage else None),
-    "output_tokens": _replies(lambda call: call.usage.output_tokens if call.usage else None),
+    "output_tokens": _replies(lambda call: _counted(call.usage.output_tokens, call) if call.usage else None),
     "prompt_chars": _whole(lambda call: ABSENT if call.truncated_record else call.prompt_chars),
     "messages": _whole(lambda call: len(call.input_messages) if call.operation == "chat" else ABSENT),
     "tool_calls": _replies(lambda call: len(call.tool_calls) if call.tools else ABSENT),

@@ -46,7 +46,10 @@ class RecentCalls:
 
 
 def summary(call: Call) -> dict[str, Any]:
-    """A call in plain values, without what anybody said. Times in seconds, cost in dollars."""
+    """A call in plain values. Times in seconds, cost in dollars.
+
+    Without what anybody said: an engine's error message may quote the request, so only the relay's own is shown.
+    """
     exchange, usage = call.exchange, call.usage
     return {
         "trace_id": exchange.trace_id.hex(),
@@ -63,7 +66,7 @@ def summary(call: Call) -> dict[str, Any]:
         "status": exchange.status,
         "outcome": exchange.outcome,
         "error_type": call.error_type,
-        "error_message": call.error_message,
+        "error": exchange.error or None,
         "stream": exchange.stream,
         "input_tokens": usage and usage.input_tokens,
         "output_tokens": usage and usage.output_tokens,
