@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.stack.components import required
-from tests.stack.components.prometheus import Prometheus, prometheus
-
-GRAFANA = Path(__file__).parents[2] / "grafana"
+from tests.stack.components.prometheus import GRAFANA
 
 CHECKS = [
     ("promtool", "check", "config", "prometheus/prometheus.yml"),
@@ -45,33 +41,3 @@ def test_severity_decides_who_is_told(labels: list[str], receiver: str) -> None:
     command = [required.command("amtool"), "config", "routes", "test", f"--config.file={file}", *labels]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == receiver
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory):
-    with prometheus([], directory=tmp_path_factory.mktemp("prometheus")) as running:
-        yield running
-
-
-def dashboard_queries() -> list[str]:
-    """Of every panel, with what Grafana would put in for its variables."""
-    values = {
-        "$__rate_interval": "1m",
-        "$instance": ".*",
-        "$model": "m",
-        "$variant": ".*",
-        "$feature": "f",
-        "$scale": "1h",
-    }
-    queries = []
-    for file in sorted((GRAFANA / "dashboards").glob("*.json")):
-        for panel in json.loads(file.read_text())["panels"]:
-            queries += [target["expr"] for target in panel.get("targets", [])]
-    for variable, value in values.items():
-        queries = [query.replace(variable, value) for query in queries]
-    return queries
-
-
-@pytest.mark.parametrize("query", dashboard_queries())
-def test_prometheus_takes_every_query_of_the_dashboards(server: Prometheus, query: str) -> None:
-    assert server.query(query) is not None

@@ -1,4 +1,4 @@
-"""From longer prompts to a page: the sidecar sees the drift, Prometheus fires, Alertmanager tells a webhook."""
+"""From prompts to a page: the sidecar measures, Prometheus fires, Alertmanager tells a webhook."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
-from tests.stack.components.http import get_json, post_json
+from tests.stack.components import dashboards
+from tests.stack.components.collector import Collector
+from tests.stack.components.http import get_json, post
 from tests.stack.components.process import wait_until
 from tests.stack.components.prometheus import Prometheus
 from tests.stack.components.receiver import Receiver
@@ -45,10 +47,11 @@ class Application:
     def _ask(self, words: int) -> int:
         body = {
             "model": self._model,
-            "max_tokens": 1,
             "messages": [{"role": "user", "content": "word " * words}],
+            "max_tokens": 1,
+            "stream": True,
         }
-        status, _ = post_json(f"{self._sidecar.url}/v1/chat/completions", body)
+        status, _ = post(f"{self._sidecar.url}/v1/chat/completions", json.dumps(body).encode())
         return status
 
 
@@ -104,3 +107,31 @@ def test_longer_prompts_fire_the_alert_and_usual_ones_resolve_it(
         )
         assert resolved["fingerprint"] == fired["fingerprint"]
         assert wait_until(lambda: server.firing() == [], what="no alert in Prometheus")
+
+
+def test_every_panel_of_the_dashboards_shows_something(
+    vllm: Vllm,
+    collector: Collector,
+    sidecar: Callable[..., Sidecar],
+    prometheus: Callable[..., AbstractContextManager[Prometheus]],
+) -> None:
+    """With some traffic seen, Prometheus answers every query of every panel with at least one sample."""
+    running = sidecar(
+        vllm.url,
+        configuration={"drift": DRIFT},
+        environment={
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.http_endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        },
+    )
+    [scale] = DRIFT["scales"]
+    asked = list(dashboards.queries(model=vllm.model, feature="input_tokens", scale=scale))
+    with prometheus([running.admin.removeprefix("http://")]) as server:
+        Application(running, vllm.model).sends(LEARNING + 3 * WINDOW)
+
+        def empty() -> list[tuple[str, str]]:
+            return [(title, query) for title, query in asked if not server.query(query)]
+
+        with suppress(TimeoutError):
+            wait_until(lambda: not empty(), deadline=60)
+        assert empty() == []

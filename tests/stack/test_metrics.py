@@ -16,9 +16,9 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 
 
 def series(exposition: str) -> set[Series]:
-    """Names and labels, without those that tell where they come from."""
+    """Names and labels. An empty label is none."""
     return {
-        (sample.name, frozenset((name, bound(name, value)) for name, value in sample.labels.items()))
+        (sample.name, frozenset((name, bound(name, value)) for name, value in sample.labels.items() if value))
         for family in text_string_to_metric_families(exposition)
         for sample in family.samples
     }
@@ -30,6 +30,7 @@ def bound(name: str, value: str) -> str:
 
 
 def without_origin(found: set[Series]) -> set[Series]:
+    """`found` without the labels that the Collector adds."""
     return {
         (name, frozenset(pair for pair in labels if pair[0] not in {"job", "instance"}))
         for name, labels in found
