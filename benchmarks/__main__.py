@@ -29,10 +29,10 @@ PEERS: list[Peer] = [
     Nginx(),
     Splice(),
     VllmRouter(),
-    Driftline("driftline (no export)", "calls, metrics, drift", exporting=False),
-    Driftline("driftline", "the same, spans with content", exporting=True),
+    Driftline("driftline local", "metrics, drift", exporting=False),
+    Driftline("driftline", "spans with content too", exporting=True),
 ]
-WIDTH = 132
+WIDTH = 120
 """Columns of the tables where there is no terminal to ask."""
 QUICK = turn.Options(rounds=1, requests=1, seconds=1.0)
 

@@ -166,37 +166,28 @@ def tables(summaries: Sequence[Summary]) -> list[Table]:
 
 
 def _peers(summaries: Sequence[Summary]) -> Table:
-    table = Table(
-        title="CPU of the proxy, and what it adds (medians of the rounds; in brackets the lowest and the highest)"
-    )
-    table.add_column("proxy")
-    table.add_column("telemetry")
-    for header in (
-        "µs / chunk",
-        f"× {REFERENCE}",
-        "µs / request",
-        f"× {REFERENCE}",
-        "requests/s",
-        "first token\n+ms p50 / p99",
-        "chunk\n+ms p50 / p99",
-        "MiB",
-        "faults",
-    ):
-        table.add_column(header, justify="right")
+    table = Table(title="CPU of the proxy, and what it adds: medians of the rounds")
+    table.add_column()
     for summary in summaries:
-        table.add_row(
-            summary.peer,
-            summary.telemetry,
-            _cell(summary.chunk_us, ".1f"),
-            _spread(summary.chunk_ratio),
-            _cell(summary.request_us, ".1f"),
-            _spread(summary.request_ratio),
-            _cell(summary.requests_per_second, ",.0f"),
-            f"{_cell(summary.first_token_p50, '.2f')} / {_cell(summary.first_token_p99, '.2f')}",
-            f"{_cell(summary.token_p50, '.2f')} / {_cell(summary.token_p99, '.2f')}",
-            _cell(summary.memory_mib, ".0f"),
-            ", ".join(f"{count} {name}" for name, count in summary.faults.items()) or "0",
-        )
+        table.add_column(summary.peer, justify="right")
+    rows: list[tuple[str, Callable[[Summary], str]]] = [
+        ("records", lambda one: one.telemetry),
+        ("µs of CPU per chunk", lambda one: _cell(one.chunk_us, ".1f")),
+        (f"  × {REFERENCE}", lambda one: _cell(one.chunk_ratio, ".2f")),
+        ("  [dim]lowest–highest", lambda one: _spread(one.chunk_ratio)),
+        ("µs of CPU per request", lambda one: _cell(one.request_us, ".1f")),
+        (f"  × {REFERENCE}", lambda one: _cell(one.request_ratio, ".2f")),
+        ("  [dim]lowest–highest", lambda one: _spread(one.request_ratio)),
+        ("requests per second", lambda one: _cell(one.requests_per_second, ",.0f")),
+        ("ms added to the first token, p50", lambda one: _cell(one.first_token_p50, ".2f")),
+        ("  p99", lambda one: _cell(one.first_token_p99, ".2f")),
+        ("ms added to a chunk, p50", lambda one: _cell(one.token_p50, ".2f")),
+        ("  p99", lambda one: _cell(one.token_p99, ".2f")),
+        ("memory, MiB", lambda one: _cell(one.memory_mib, ".0f")),
+        ("faults", lambda one: ", ".join(f"{count} {name}" for name, count in one.faults.items()) or "0"),
+    ]
+    for label, cell in rows:
+        table.add_row(label, *[cell(summary) for summary in summaries])
     return table
 
 
@@ -205,7 +196,7 @@ def _processes(summaries: Sequence[Summary]) -> Table:
     table.add_column("proxy")
     table.add_column("process")
     for header in ("µs / chunk", "µs / stream", "µs / request seen", "idle %", "MiB"):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", no_wrap=True)
     for summary in summaries:
         for role, figures in summary.roles.items() if len(summary.roles) > 1 else ():
             table.add_row(
@@ -241,4 +232,4 @@ def _cell(figure: Figure | None, form: str) -> str:
 def _spread(figure: Figure | None) -> str:
     if figure is None:
         return "–"
-    return f"{figure.median:.2f} ({figure.lowest:.2f}–{figure.highest:.2f})"
+    return f"[dim]{figure.lowest:.2f}–{figure.highest:.2f}"

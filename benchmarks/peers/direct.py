@@ -12,7 +12,7 @@ from benchmarks.peers import Running
 
 class Direct:
     name = "direct"
-    telemetry = "–"
+    telemetry = "nothing"
 
     def missing(self) -> str:
         return ""

@@ -49,7 +49,7 @@ http {{
 
 class Nginx:
     name = "nginx"
-    telemetry = "none"
+    telemetry = "nothing"
 
     def missing(self) -> str:
         return "" if NGINX else "nginx: apt-get install nginx-light, or brew install nginx"

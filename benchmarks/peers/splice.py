@@ -13,7 +13,7 @@ from benchmarks.peers import Running
 
 class Splice:
     name = "bare splice"
-    telemetry = "none"
+    telemetry = "nothing"
 
     def missing(self) -> str:
         return ""
