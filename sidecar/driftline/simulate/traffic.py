@@ -189,7 +189,7 @@ async def first_model(target: str) -> Model:
     url = f"{target.rstrip('/')}/v1/models"
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
             session.get(url) as response,
         ):
             body = await response.read()
