@@ -22,7 +22,11 @@ def vectors(pairs):
 def test_psi_by_hand():
     """Half a call is added to each bin of both sides: 50.5/101.5, 30.5/101.5, 20.5/101.5."""
     terms = psi_terms(np.array([50, 30, 20]), np.array([30, 30, 40]))
-    expected = [(30.5 - 50.5) / 101.5 * math.log(30.5 / 50.5), 0.0, (40.5 - 20.5) / 101.5 * math.log(40.5 / 20.5)]
+    expected = [
+        (30.5 - 50.5) / 101.5 * math.log(30.5 / 50.5),
+        0.0,
+        (40.5 - 20.5) / 101.5 * math.log(40.5 / 20.5),
+    ]
     assert terms.tolist() == pytest.approx(expected, abs=1e-15)
     assert psi(np.array([50, 30, 20]), np.array([30, 30, 40])) == pytest.approx(0.2335219, abs=1e-7)
 
@@ -74,7 +78,8 @@ def test_ks_of_whole_bins_is_that_of_scipy(pairs):
 def test_ks_of_the_values_lies_between_the_bounds_of_its_bins(reference, window, edges):
     edges = sorted(edges)
     binned = [
-        np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1) for values in (reference, window)
+        np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)
+        for values in (reference, window)
     ]
     exact = scipy.stats.ks_2samp(reference, window, method="asymp").statistic
     bounds = ks(*binned)

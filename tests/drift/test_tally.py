@@ -27,7 +27,14 @@ def cells(tally, feature):
 
 @pytest.mark.parametrize(
     ("value", "bounds"),
-    [(0, (-math.inf, 0)), (1, (0, 1)), (8, (7, 8)), (9, (8, 9)), (1000, (939, 1024)), (10**9, (2**20, math.inf))],
+    [
+        (0, (-math.inf, 0)),
+        (1, (0, 1)),
+        (8, (7, 8)),
+        (9, (8, 9)),
+        (1000, (939, 1024)),
+        (10**9, (2**20, math.inf)),
+    ],
 )
 def test_a_number_is_counted_below_its_inclusive_upper_bound(value, bounds):
     counted = cells(tally_of({"input_tokens": value}), "input_tokens")

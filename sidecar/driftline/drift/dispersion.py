@@ -25,7 +25,7 @@ class Dispersion(msgspec.Struct, frozen=True):
     """PSI / s of windows in which nothing moved is `factor` times a chi-squared variable of `degrees` degrees."""
 
     factor: float
-    """phi, at least 1, and 1 for independent calls: calls per independent call."""
+    """phi, at least 1, and 1 for independent calls: calls per independent call. The upper end of its interval."""
     degrees: float
     """nu: groups - 1 for independent calls, fewer where windows differ mostly in one way."""
     windows: int = 0
@@ -36,6 +36,11 @@ class Dispersion(msgspec.Struct, frozen=True):
     @property
     def calibrated(self) -> bool:
         return self.windows >= CALIBRATED
+
+    @property
+    def estimate(self) -> float:
+        """The factor itself, in the middle of its interval."""
+        return self.factor / _widening(self.windows * self.degrees) if self.windows else self.factor
 
     def stretched(self, ratio: float) -> Dispersion:
         """For windows `ratio` times as long, were the calls in them as alike as they can be.
@@ -61,5 +66,9 @@ def fit(held_out: Sequence[float], groups: int, calls: float, shorter: Dispersio
     if windows < ENOUGH and shorter is not None:
         factor = max(1.0, mean / shorter.degrees)
     degrees = mean / factor
-    total = windows * degrees
-    return Dispersion(factor * total / float(chdtri(total, CONFIDENCE)), degrees, windows, calls)
+    return Dispersion(factor * _widening(windows * degrees), degrees, windows, calls)
+
+
+def _widening(degrees: float) -> float:
+    """The upper end of the interval of a chi-squared variable's scale, over its estimate from so many degrees."""
+    return degrees / float(chdtri(degrees, CONFIDENCE))

@@ -48,11 +48,7 @@ def enrol(
 
 
 def _numeric(feature: Feature, cells: Counts) -> FeatureReference:
-    """Up to 64 edges over the range that occurred, in about ten groups of equal share.
-
-    A bin belongs to the group in which its middle rank lies. So a value that many calls share is a group of its
-    own, and so is, on either side of it, what never occurred.
-    """
+    """Up to 64 edges over the range that occurred, in about ten groups of equal share."""
     assert feature.edges is not None
     edges = feature.edges.values
     occurred = np.flatnonzero(cells[FIRST:])
@@ -61,15 +57,27 @@ def _numeric(feature: Feature, cells: Counts) -> FeatureReference:
     bins = np.bincount(
         np.searchsorted(kept, [*edges, np.inf]), weights=cells[FIRST:], minlength=len(kept) + 1
     ).astype(np.int64)
-    middles = (np.cumsum(bins) - bins / 2) / max(int(bins.sum()), 1)
-    groups = np.unique(np.minimum((middles * GROUPS).astype(int), GROUPS - 1), return_inverse=True)[1]
+    groups = _groups(bins)
     return FeatureReference(
         kind=feature.kind,
-        edges=kept,
+        edges=tuple(float(edge) for edge in kept),
         counts=(int(cells[MISSING]), int(cells[OTHER]), *bins.tolist()),
         groups=(MISSING, OTHER, *(FIRST + groups).tolist()),
         dispersion={},
     )
+
+
+def _groups(bins: Counts) -> Counts:
+    """The group of each bin, from 0: of the tenth in which its middle rank lies.
+
+    Between a value that many calls share and what never occurred there is always a border: a shift from the one
+    into the other would be invisible inside a group.
+    """
+    calls = max(int(bins.sum()), 1)
+    tenths = np.minimum((np.cumsum(bins) - bins / 2) * GROUPS // calls, GROUPS - 1)
+    common, empty = bins >= calls / GROUPS, bins == 0
+    borders = (np.diff(tenths) > 0) | (common[1:] & empty[:-1]) | (common[:-1] & empty[1:])
+    return np.concatenate([[0], np.cumsum(borders)])
 
 
 def _named(feature: Feature, cells: Counts, names: list[str]) -> FeatureReference:

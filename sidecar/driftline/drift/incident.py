@@ -84,6 +84,11 @@ class Event(msgspec.Struct, frozen=True):
     kind: Literal["opened", "escalated", "closed"]
     """`escalated`: what was worth a ticket is now worth a page."""
     incident: Incident
+    """As it was then."""
+
+    @classmethod
+    def of(cls, kind: Literal["opened", "escalated", "closed"], incident: Incident) -> Event:
+        return cls(kind, msgspec.structs.replace(incident))
 
 
 def worth(feature: Feature, verdict: Verdict, moved: float) -> Severity:
@@ -140,7 +145,7 @@ class Latch:
         assert self.incident is not None
         for verdict in verdicts:
             if verdict.alarms and verdict.scale not in self.incident.scales:
-                self.incident.scales.append(verdict.scale)
+                self.incident.scales = [*self.incident.scales, verdict.scale]
         decisive = next(verdict for verdict in verdicts if verdict.scale in self.incident.scales)
         if decisive.samples and decisive.tests:
             self.clean = self.clean + 1 if decisive.probability > CLEAN else 0

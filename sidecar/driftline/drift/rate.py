@@ -25,16 +25,16 @@ def envelope(events: int, calls: int, dispersion: Dispersion, tolerance: float) 
     relative `tolerance` above the rate.
     """
     rate = events / calls
-    worth = calls / dispersion.factor
+    worth = calls / dispersion.estimate
     z2 = SIGMAS**2
     centre = (rate + z2 / (2 * worth)) / (1 + z2 / worth)
     width = SIGMAS / (1 + z2 / worth) * math.sqrt(rate * (1 - rate) / worth + z2 / (4 * worth**2))
-    between = (dispersion.factor - 1) * rate * (1 - rate) / dispersion.calls if dispersion.calls else 0.0
+    between = (dispersion.estimate - 1) * rate * (1 - rate) / dispersion.calls if dispersion.calls else 0.0
     return min(0.99, max(centre + width + SIGMAS * math.sqrt(between), rate * (1 + tolerance)))
 
 
 class RateDetector:
-    """The mixture of e-detectors for one feature. `logs` is its whole state."""
+    """The mixture of e-detectors for one feature. `logs` and `leader` are its whole state."""
 
     def __init__(self, bound: float) -> None:
         self.bound = bound
@@ -43,19 +43,28 @@ class RateDetector:
         self._event = [math.log1p(bet * (1 - bound)) for bet in bets]
         self._quiet = [math.log1p(-bet * bound) for bet in bets]
         self.logs = [0.0] * len(bets)
+        self.leader: int | None = None
+        """The part of the mixture that was largest when it alarmed."""
 
     def update(self, events: int, calls: int, threshold: float) -> float:
         """Take in a slot; the logarithm of the mixture.
 
-        It stays just above `threshold` once it is there, so that the rate's return shows within a few slots.
+        From an alarm until `reset` it is that of the leader, held just above `threshold`: the leader bets on about
+        the rate that alarmed and falls quickly when it is gone, while bets on smaller rises would linger.
         """
         ceiling = threshold + math.log(len(self.logs)) + 1
         self.logs = [
             min(max(log, 0.0) + events * event + (calls - events) * quiet, ceiling)
             for log, event, quiet in zip(self.logs, self._event, self._quiet, strict=True)
         ]
+        if self.leader is not None:
+            return self.logs[self.leader]
         top = max(self.logs)
-        return top + math.log(sum(math.exp(log - top) for log in self.logs) / len(self.logs))
+        value = top + math.log(sum(math.exp(log - top) for log in self.logs) / len(self.logs))
+        if value > threshold:
+            self.leader = self.logs.index(top)
+        return value
 
     def reset(self) -> None:
         self.logs = [0.0] * len(self.logs)
+        self.leader = None

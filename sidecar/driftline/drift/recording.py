@@ -134,12 +134,16 @@ class Recording:
         for ours, theirs in self._columns.items():
             if theirs not in header:
                 near = difflib.get_close_matches(theirs, header, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"map it with --column {ours}=COLUMN"
+                hint = (
+                    f"did you mean --column {ours}={near[0]}?"
+                    if near
+                    else f"name it with --column {ours}=COLUMN"
+                )
                 self._fail(f"no column {theirs!r} among {', '.join(header)}; {hint}")
         if not any(self._columns.get(f.name, f.name) in header for f in self._features):
             self._fail(
                 f"no column of {', '.join(header)} is one of the features "
-                f"{', '.join(f.name for f in self._features)}; map one with --column FEATURE=COLUMN"
+                f"{', '.join(f.name for f in self._features)}; name one with --column FEATURE=COLUMN"
             )
 
     def _observation(self, row: dict[str, Any]) -> Observation:

@@ -159,22 +159,25 @@ class Binning:
         return np.bincount(self.groups, weights=bins).astype(np.int64)
 
     @cached_property
-    def labels(self) -> list[str]:
-        """Of the bins."""
-        named = bin_labels(self.reference.edges) if self.feature.edges else list(self.reference.categories)
-        return ["missing", "other", *named]
+    def group_labels(self) -> list[str]:
+        """`missing`, `other`, then a category or `(low, high]` each."""
+        if self.feature.edges is None:
+            common = [
+                name for name, group in zip(self._of_name, self.groups[FIRST:], strict=True) if group >= FIRST
+            ]
+            return ["missing", "other", *common]
+        borders = np.flatnonzero(np.diff(self.groups[FIRST:]))
+        return ["missing", "other", *bin_labels(tuple(self.reference.edges[i] for i in borders))]
 
     @cached_property
-    def group_labels(self) -> list[str]:
-        """Of the groups."""
-        members: list[list[int]] = [[] for _ in self.group_counts]
-        for bin_, group in enumerate(self.reference.groups):
-            members[group].append(bin_)
-        return [self._group_label(bins) for bins in members]
+    def reference_groups(self) -> list[int]:
+        return [int(count) for count in self.group_counts]
 
-    def _group_label(self, bins: list[int]) -> str:
-        if OTHER in bins:
-            return "other"
-        if len(bins) == 1:
-            return self.labels[bins[0]]
-        return self.labels[bins[0]].split(",")[0] + "," + self.labels[bins[-1]].split(",")[1]
+    @cached_property
+    def edges(self) -> list[float]:
+        return list(self.reference.edges)
+
+    @cached_property
+    def reference_le(self) -> list[int]:
+        """Calls at or below each edge, then all that have a number."""
+        return [int(count) for count in np.cumsum(self.counts[FIRST:])]

@@ -101,6 +101,10 @@ def _tick(detector: Detector, now: float, result: Replayed, changed_at: float | 
         if event.kind == "opened":
             delay = event.incident.opened_at - (changed_at or 0.0)
             result.incidents.append(Opened(event.incident, delay, since))
+            continue
+        for opened in result.incidents:
+            if opened.incident.id == event.incident.id:
+                opened.incident = event.incident
     if detector.windows == result.windows:
         return
     result.windows = detector.windows

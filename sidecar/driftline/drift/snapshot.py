@@ -87,7 +87,6 @@ def without_changed(state: DetectorState, plan: Plan) -> DetectorState:
             features={name: feature for name, feature in of.features.items() if name not in changed},
             tally=msgspec.structs.replace(
                 of.tally,
-                counts={name: counts for name, counts in of.tally.counts.items() if name not in changed},
                 latest={name: latest for name, latest in of.tally.latest.items() if name not in changed},
                 tenants={
                     tenant: {name: counts for name, counts in of_tenant.items() if name not in changed}

@@ -53,13 +53,12 @@ class TallyState(msgspec.Struct, frozen=True):
 
     calls: int
     names: dict[str, list[str]]
-    counts: dict[str, Sparse]
     latest: dict[str, dict[int, str]]
     tenants: dict[str, dict[str, Sparse]]
 
 
 class Tally:
-    """Cells of all features in one flat list, so that counting is one bisection and three stores per feature."""
+    """Cells of all features in one flat list a tenant: counting is one bisection and two stores per feature."""
 
     def __init__(self, features: Iterable[Feature], *, max_tenants: int) -> None:
         self.names: dict[str, list[str]] = {}
@@ -76,15 +75,14 @@ class Tally:
         """Trace id of the last call that landed in each cell."""
         self._size = size
         self._max_tenants = max_tenants
-        self._counts = [0] * size
         self._tenants: dict[str, list[int]] = {}
 
     def _place(self, feature: Feature, offset: int) -> int:
         if feature.edges is not None:
-            self._places[feature.name] = (offset, feature.edges.values, {})
+            self._places[feature.name] = (offset + FIRST, feature.edges.values, {})
             return FIRST + len(feature.edges.values) + 1
         known: dict[Value, int] = {None: offset + MISSING}
-        self._places[feature.name] = (offset, None, known)
+        self._places[feature.name] = (offset + FIRST, None, known)
         if feature.kind == "binary":
             known.update({False: offset + FIRST, True: offset + FIRST + 1})
             self.names[feature.name] = ["false", "true"]
@@ -95,30 +93,28 @@ class Tally:
 
     def add(self, observation: Observation) -> None:
         """Count `observation`. No allocation, once its tenant and its categories are known."""
-        places, counts, latest = self._places, self._counts, self.latest
-        trace_id = observation.trace_id
-        of_tenant = self._tenants.get(observation.tenant) or self._tenant(observation.tenant)
+        places, latest, trace_id = self._places, self.latest, observation.trace_id
+        counts = self._tenants.get(observation.tenant) or self._tenant(observation.tenant)
         self.calls += 1
         for name, value in observation.values.items():
             place = places.get(name)
             if place is None:
                 continue
-            offset, edges, known = place
+            first, edges, known = place
             try:
                 if edges is None:
                     cell = known.get(value, UNKNOWN)
                     if cell == UNKNOWN:
                         cell = self._name(name, value)
                 elif value is None:
-                    cell = offset + MISSING
+                    cell = first - FIRST + MISSING
                 elif value == value:  # noqa: PLR0124 - false for NaN alone, and cheaper than a call
-                    cell = offset + FIRST + bisect_left(edges, value)
+                    cell = first + bisect_left(edges, value)
                 else:
-                    cell = offset + OTHER
+                    cell = first - FIRST + OTHER
             except TypeError:
-                cell = offset + OTHER
+                cell = first - FIRST + OTHER
             counts[cell] += 1
-            of_tenant[cell] += 1
             latest[cell] = trace_id
 
     def _tenant(self, tenant: str) -> list[int]:
@@ -128,15 +124,15 @@ class Tally:
 
     def _name(self, feature: str, value: Value) -> int:
         """The cell of a category not seen before."""
-        offset, _, known = self._places[feature]
+        first, _, known = self._places[feature]
         if not isinstance(value, str):
-            return offset + OTHER
+            return first - FIRST + OTHER
         value = value[:MAX_NAME]
         if value not in known:
             names, cells = self.names[feature], self.slices[feature]
-            if FIRST + len(names) == cells.stop - cells.start:
-                return offset + OTHER
-            known[value] = offset + FIRST + len(names)
+            if first + len(names) == cells.stop:
+                return first - FIRST + OTHER
+            known[value] = first + len(names)
             names.append(value)
         return known[value]
 
@@ -151,8 +147,7 @@ class Tally:
             ours = self._tenants.get(tenant) or self._tenant(tenant)
             for cell, count in zip(onto, theirs, strict=True):
                 ours[cell] += count
-        for cell, count, trace_id in zip(onto, other._counts, other.latest, strict=True):
-            self._counts[cell] += count
+        for cell, trace_id in zip(onto, other.latest, strict=True):
             self.latest[cell] = trace_id or self.latest[cell]
 
     def _cells_of(self, other: Tally) -> list[int]:
@@ -167,19 +162,17 @@ class Tally:
     def counts(self) -> SlotCounts:
         """What has been counted since the last `reset`."""
         tenants = {tenant: np.array(cells, np.int64) for tenant, cells in self._tenants.items()}
-        return SlotCounts(np.array(self._counts, np.int64), tenants)
+        return SlotCounts(sum(tenants.values(), start=np.zeros(self._size, np.int64)), tenants)
 
     def reset(self) -> None:
         """Begin the next slot. Names of categories and the latest trace ids stay."""
         self.calls = 0
-        self._counts = [0] * self._size
         self._tenants = {}
 
     def state(self) -> TallyState:
         return TallyState(
             self.calls,
             self.names,
-            self._by_feature(self._counts),
             {
                 name: {i: trace_id for i, trace_id in enumerate(self.latest[cells]) if trace_id}
                 for name, cells in self.slices.items()
@@ -202,7 +195,6 @@ class Tally:
             for category in categories:
                 if name in self.slices:
                     self._name(name, category)
-        self._fill(self._counts, state.counts)
         for tenant, counts in state.tenants.items():
             self._fill(self._tenant(tenant), counts)
         for name, latest in state.latest.items():

@@ -125,10 +125,8 @@ def show(verdict: Verdict, binning: Binning, bins: Counts) -> None:
     """Fill in the counts, for histograms and for adding up over a fleet."""
     verdict.samples = int(bins.sum())
     verdict.reference_samples = binning.reference.samples
-    verdict.groups = binning.group_labels
+    verdict.groups, verdict.reference_groups = binning.group_labels, binning.reference_groups
     verdict.window_groups = binning.grouped(bins).tolist()
-    verdict.reference_groups = binning.group_counts.tolist()
-    verdict.edges = list(binning.reference.edges)
     if binning.feature.edges:
+        verdict.edges, verdict.reference_le = binning.edges, binning.reference_le
         verdict.window_le = np.cumsum(bins[FIRST:]).tolist()
-        verdict.reference_le = np.cumsum(binning.counts[FIRST:]).tolist()

@@ -30,6 +30,7 @@ class WatchState(msgspec.Struct, frozen=True, tag="watching"):
     incident: Incident | None
     clean: int
     rate: list[float]
+    leader: int | None
 
 
 class Watch:
@@ -125,7 +126,7 @@ class Watch:
         explanation = explain(verdict, self.binning, cells, names=names, latest=latest, tenants=tenants)
         self.latch.incident = open_incident(verdict, severities[first], explanation)
         self.latch.note(self._verdicts)
-        return [Event("opened", self.latch.incident)]
+        return [Event.of("opened", self.latch.incident)]
 
     def _follow(self, slot: Slot, names: list[str]) -> list[Event]:
         incident = self.latch.incident
@@ -139,14 +140,14 @@ class Watch:
                     and worth(self.feature, verdict, self._moved(slot, names, verdict)) == "page"
                 ):
                     incident.severity = "page"
-                    return [Event("escalated", incident)]
+                    return [Event.of("escalated", incident)]
         return []
 
     def close(self, at: float, because: str) -> Event:
         """End the incident. Windows begin anew: what belonged to it is compared no more."""
         incident = self.latch.close(at, because)
         self.clear()
-        return Event("closed", incident)
+        return Event.of("closed", incident)
 
     def clear(self) -> None:
         """Empty the windows. An open incident stays open."""
@@ -173,6 +174,7 @@ class Watch:
             self.latch.incident,
             self.latch.clean,
             self.rate.logs if self.rate else [],
+            self.rate.leader if self.rate else None,
         )
 
     def resume(self, state: WatchState) -> None:
@@ -180,4 +182,4 @@ class Watch:
         self.tenants.resume(state.tenants)
         self.latch.incident, self.latch.clean = state.incident, state.clean
         if self.rate is not None and len(state.rate) == len(self.rate.logs):
-            self.rate.logs = list(state.rate)
+            self.rate.logs, self.rate.leader = state.rate, state.leader
