@@ -223,8 +223,8 @@ class PlainView:
 def described(feature: Feature) -> str:
     """A feature in one line.
 
-    >>> described(Feature(name="ttft", model="m", state="stable", samples=480, tests={"psi": Statistic(0.021, 0.2)}))
-    'ttft is stable: PSI 0.021 (0.200 allowed), 480 calls in the window'
+    >>> described(Feature(name="ttft", model="m", state="learning", progress=0.4))
+    'ttft is learning: 40%'
     """
     if feature.state == "learning":
         return f"{feature.name} is learning: {feature.progress:.0%}"
