@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -15,14 +15,25 @@ from driftline.exchange import NEVER
 class RecentCalls:
     """The newest `size` calls by span id. Two calls of one trace are two entries."""
 
-    def __init__(self, size: int = 1000) -> None:
+    def __init__(self, size: int = 1000, kept: int = 500) -> None:
         self._size = size
+        self._most_kept = kept
         self._calls: OrderedDict[bytes, Call] = OrderedDict()
+        self._kept: OrderedDict[bytes, Call] = OrderedDict()
 
     def observe(self, call: Call) -> None:
         self._calls[call.exchange.span_id] = call
         if len(self._calls) > self._size:
             self._calls.popitem(last=False)
+
+    def keep(self, trace_ids: Iterable[str]) -> None:
+        """Do not forget these with the others: an incident points to them, and is read long after it opened."""
+        wanted = {bytes.fromhex(trace_id) for trace_id in trace_ids}
+        for span_id, call in self._calls.items():
+            if call.exchange.trace_id in wanted:
+                self._kept[span_id] = call
+        while len(self._kept) > self._most_kept:
+            self._kept.popitem(last=False)
 
     def newest(self, limit: int, **wanted: str) -> list[Call]:
         """Newest first; `wanted` keeps those whose summary has these values."""
@@ -36,10 +47,7 @@ class RecentCalls:
 
     def of_trace(self, trace_id: bytes) -> list[Call]:
         """Oldest first."""
-        return [call for call in self._calls.values() if call.exchange.trace_id == trace_id]
-
-    def __iter__(self) -> Iterator[Call]:
-        return iter(self._calls.values())
+        return [call for call in (self._kept | self._calls).values() if call.exchange.trace_id == trace_id]
 
     def __len__(self) -> int:
         return len(self._calls)

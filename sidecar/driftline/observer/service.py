@@ -111,7 +111,8 @@ class Service:
 
     def tick(self, now: float) -> None:
         """Once a second."""
-        self._drift.tick(now)
+        for event in self._drift.tick(now):
+            self._recent.keep(event.incident.trace_ids)
         self._metrics.tick(now)
 
     # View

@@ -38,11 +38,14 @@ class DriftWatch:
         if observation is not None:
             self.detector.observe(observation)
 
-    def tick(self, now: float) -> None:
-        for event in self.detector.tick(now):
+    def tick(self, now: float) -> list[Event]:
+        """What has happened to incidents; said in the log too."""
+        events = self.detector.tick(now)
+        for event in events:
             _report(event)
         if now - self._saved_at >= _SAVE_SECONDS:
             self.save(now)
+        return events
 
     def save(self, now: float) -> None:
         """Write what a restart needs. A disk that refuses is said once, and again when it takes."""
