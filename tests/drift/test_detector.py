@@ -148,7 +148,7 @@ def test_a_new_category_is_named():
     detector, source = learned()
     (event,) = drive(detector, source.calls(START + 30, 3, finish="abort"))
     assert event.incident.feature == "finish_reason"
-    assert "were other (abort), against 0.0% of the reference" in event.incident.explanation
+    assert "other (abort) went from 0.0% to 93.0%" in event.incident.explanation
     assert all(math.isfinite(term.psi) for term in event.incident.terms)
 
 
@@ -156,6 +156,7 @@ def test_a_vanished_category_is_named():
     detector, source = learned()
     (event,) = drive(detector, source.calls(START + 30, 3, values={"finish_reason": "length"}))
     assert {term.group: term.window_share for term in event.incident.terms} == {"stop": 0.0, "length": 1.0}
+    assert "stop went from 88.9% to 0.0%" in event.incident.explanation
 
 
 def test_a_feature_that_goes_missing_is_noticed():
@@ -303,6 +304,26 @@ def test_closed_incidents_are_remembered_up_to_a_bound():
     assert times == sorted(times, reverse=True)
     assert len(times) == HISTORY // 50 + 1
     assert detector._closed.maxlen == HISTORY
+
+
+# Severity
+
+
+def test_a_calibrated_alarm_pages():
+    """200 held-out windows: the law of the threshold was checked where it is used."""
+    detector, source = learned(settings=PATIENT, seconds=220)
+    assert detector.baselines()[0].features["input_tokens"].calibrated == ["1s"]
+    (event,) = drive(detector, source.calls(START + 220, 2, longer=3))
+    assert (event.incident.scale, event.incident.severity) == ("1s", "page")
+
+
+def test_a_ticket_becomes_a_page_when_a_calibrated_scale_agrees():
+    detector, source = learned(settings=PATIENT, seconds=220)
+    small = drive(detector, source.calls(START + 220, 20, longer=1.5))
+    assert [(e.kind, e.incident.scale, e.incident.severity) for e in small] == [("opened", "10s", "ticket")]
+    large = drive(detector, source.calls(START + 240, 2, longer=3))
+    assert [(e.kind, e.incident.severity) for e in large] == [("escalated", "page")]
+    assert [incident.severity for incident in detector.incidents()] == ["page"]
 
 
 # Little traffic

@@ -88,7 +88,7 @@ def test_the_json_is_what_the_contract_says(files):
     assert incident["opened_at"] == START + 71
     assert incident["closed_at"] == START + 83
     assert incident["value"] > incident["threshold"]
-    assert incident["explanation"].startswith("input_tokens of llama moved: ")
+    assert incident["explanation"].startswith("input_tokens of llama moved over 1s (100 calls): ")
     assert incident["trace_ids"][0].startswith(f"{stream}:")
     assert set(result["features"]) == {"input_tokens", "finish_reason", "refusal"}
     assert {f["state"] for f in result["features"].values()} == {"stable"}
@@ -100,7 +100,7 @@ def test_people_get_a_table_and_sentences(files):
     code, output = run("--reference", reference, "--stream", stream, "--config", config)
     assert code == 0
     assert "5,000 rows" in output
-    assert "input_tokens of llama moved: " in " ".join(output.split())
+    assert "input_tokens of llama moved over 1s (100 calls): " in " ".join(output.split())
     assert "after 31 s and 3,100 rows" in " ".join(output.split())
 
 

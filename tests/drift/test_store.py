@@ -40,9 +40,36 @@ def test_nothing_saved_is_a_beginning(tmp_path):
 
 
 def test_a_baseline_put_there_by_hand_is_used(tmp_path, watching):
-    write_atomically(tmp_path / "baselines" / "reviewed.json", watching.export("llama", ""))
+    write_atomically(tmp_path / "baselines" / "llama@.json", watching.export("llama", ""))
     detector = Store(tmp_path).load(quick(), START)
     assert detector.baselines()[0].reference == watching.baselines()[0].reference
+
+
+def test_a_baseline_under_another_name_is_refused(tmp_path, watching):
+    """Or two files could claim one model, and unpinning would not last."""
+    write_atomically(tmp_path / "baselines" / "reviewed.json", watching.export("llama", ""))
+    store = Store(tmp_path)
+    store.load(quick(), START)
+    assert "rename it to llama@.json" in str(store.refused[0])
+
+
+def test_more_baselines_than_models_may_be_watched_are_refused(tmp_path, watching):
+    for name in ("a", "b", "c"):
+        watching.import_(watching.export("llama", ""), name, "")
+    Store(tmp_path).save(watching)
+    store = Store(tmp_path)
+    detector = store.load(quick(max_series=2), START + 31)
+    assert [baseline.model for baseline in detector.baselines()][:2] == ["a", "b"]
+    assert ["raise drift.max_series" in str(error) for error in store.refused] == [True, True]
+
+
+def test_a_thread_may_write_while_the_detector_goes_on(tmp_path, watching):
+    """What is written is the state when it was asked for, not a mixture."""
+    store = Store(tmp_path)
+    pending, expected = store.pending(watching), watching.snapshot()
+    drive(watching, Traffic(2).calls(START + 31, 3))
+    store.write(pending)
+    assert store.snapshot.read_bytes() == expected
 
 
 def test_names_of_models_are_safe_as_file_names(tmp_path):
@@ -50,6 +77,12 @@ def test_names_of_models_are_safe_as_file_names(tmp_path):
     drive(detector, Traffic(1).calls(START, 20, model="../org/model: 8B"))
     Store(tmp_path).save(detector)
     assert [path.name for path in (tmp_path / "baselines").iterdir()] == ["..%2Forg%2Fmodel%3A%208B@.json"]
+
+
+def test_names_of_models_may_be_longer_than_those_of_files(tmp_path):
+    paths = {Store(tmp_path).path("m" * 300 + last, "") for last in "ab"}
+    assert len(paths) == 2
+    assert all(len(path.name) < 200 for path in paths)
 
 
 def test_unpinning_removes_the_file(tmp_path, watching):

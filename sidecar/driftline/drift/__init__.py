@@ -17,8 +17,8 @@ in, so a recording is replayed by the code that watches live traffic.
 ...         detector.observe(call(second, i, (100 + 7 * i) * shift))
 ...     for event in detector.tick(second + 1.0):
 ...         print(second + 1, event.kind, event.incident.severity, event.incident.explanation)
-31 opened ticket input_tokens of llama moved: 79.0% of 100 calls in 1s were (724, +inf) tokens, against 10.0% \
-of the reference; PSI is 2.47 and 0.82 is allowed.
+31 opened ticket input_tokens of llama moved over 1s (100 calls): above 724 tokens went from 10.0% to 79.0% and \
+up to 165 tokens went from 10.0% to 0.0%; PSI is 2.47 where 0.82 is allowed.
 >>> [(verdict.scale, verdict.state.name, verdict.samples) for verdict in detector.verdicts()]
 [('1s', 'DRIFTING', 100), ('10s', 'DRIFTING', 1000)]
 

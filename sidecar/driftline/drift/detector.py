@@ -208,14 +208,16 @@ class Detector:
         reference = Reference.decode(baseline)
         model = reference.model if model is None else model
         variant = reference.variant if variant is None else variant
-        known = (model, variant) in self._series
-        series = self._enter(model, variant, self.clock)
-        try:
-            self._note(series.use(reference, self.clock))
-        except ValueError:
-            if not known:
-                self._series.pop((model, variant), None)
-            raise
+        series = self._series.get((model, variant))
+        if series is None:
+            if len(self._series) >= self.settings.max_series:
+                raise ValueError(
+                    f"there are {len(self._series)} models and variants already; raise drift.max_series to watch "
+                    f"{model!r} {variant!r}"
+                )
+            series = Series(model, variant, self.plan, started=self.clock)
+        self._note(series.use(reference, self.clock))
+        self._series[model, variant] = series
         return series.baseline()
 
     def _known(self, model: str, variant: str) -> Series:

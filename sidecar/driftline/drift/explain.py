@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from driftline.drift.bins import FIRST
+from driftline.drift.features import Feature
 from driftline.drift.incident import Explanation, Share, Term
 from driftline.drift.reference import Binning
 from driftline.drift.statistics import psi_terms
@@ -85,24 +86,56 @@ def _new(binning: Binning, cells: Counts, names: list[str]) -> list[str]:
     return sorted(counts, key=lambda name: -counts[name])
 
 
+_STATISTICS = {"psi": "PSI", "ks": "KS", "chi2": "chi-squared", "cusum": "the log e-value of a higher rate"}
+
+
 def _sentence(
     verdict: Verdict, binning: Binning, terms: list[Term], new: list[str], foremost: Share | None
 ) -> str:
-    feature = binning.feature
-    name, test = min(verdict.alarms.items(), key=lambda item: (item[1].probability, -item[1].value))
-    what = "log e-value" if name == "cusum" else {"psi": "PSI", "ks": "KS", "chi2": "chi-squared"}[name]
-    parts = [f"{feature.name} of {verdict.model}" + (f" ({verdict.variant})" if verdict.variant else "")]
-    if terms:
-        top = terms[0]
-        group = f"{top.group} {feature.unit}".strip()
-        if top.group == "other" and new:
-            group += f" ({', '.join(new[:3])})"
-        parts.append(
-            f" moved: {top.window_share:.1%} of {verdict.samples:,} calls in {verdict.scale} were {group}, "
-            f"against {top.reference_share:.1%} of the reference"
-        )
-    parts.append(f"; {what} is {test.value:.3g} and {test.threshold:.3g} is allowed")
+    who = f"{verdict.model} ({verdict.variant})" if verdict.variant else verdict.model
+    moves = [
+        f"{_spoken(term.group, binning.feature, new)} went from {term.reference_share:.1%} to {term.window_share:.1%}"
+        for term in _foremost(terms)
+    ]
+    name, test = verdict.foremost
+    parts = [
+        f"{binning.feature.name} of {who} moved over {verdict.scale} ({verdict.samples:,} calls)",
+        *([" and ".join(moves)] if moves else []),
+        f"{_STATISTICS[name]} is {_figure(test.value)} where {_figure(test.threshold)} is allowed",
+    ]
     if foremost is not None:
         tenant = f"tenant {foremost.tenant}" if foremost.tenant else "calls without a tenant"
-        parts.append(f"; {tenant} brought {foremost.share:.0%} of the growth")
-    return "".join(parts) + "."
+        parts.append(f"{tenant} brought {foremost.share:.0%} of the growth")
+    return f"{parts[0]}: {'; '.join(parts[1:])}."
+
+
+def _foremost(terms: list[Term]) -> list[Term]:
+    """The term that grew most and the one that shrank most, the larger first."""
+    grew = [term for term in terms if term.window_share > term.reference_share]
+    shrank = [term for term in terms if term.window_share < term.reference_share]
+    return sorted([*grew[:1], *shrank[:1]], key=lambda term: -term.psi)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _spoken(group: str, feature: Feature, new: list[str]) -> str:
+    """A group's label in a sentence.
+
+    >>> from driftline.drift.features import FEATURES
+    >>> _spoken("(724, +inf)", FEATURES["input_tokens"], []), _spoken("other", FEATURES["finish_reason"], ["abort"])
+    ('above 724 tokens', 'other (abort)')
+    """
+    if group == "other" and new:
+        return f"other ({', '.join(new[:3])})"
+    if feature.edges is None or not group.startswith("("):
+        return group
+    low, high = group.strip("(])").split(", ")
+    if low == "-inf":
+        bounds = f"up to {high}"
+    elif high == "+inf":
+        bounds = f"above {low}"
+    else:
+        bounds = f"above {low} up to {high}"
+    return f"{bounds} {feature.unit}".strip()

@@ -99,7 +99,7 @@ def worth(feature: Feature, verdict: Verdict, moved: float) -> Severity:
 
 
 def open_incident(verdict: Verdict, severity: Severity, explanation: Explanation) -> Incident:
-    name, test = min(verdict.alarms.items(), key=lambda item: (item[1].probability, -item[1].value))
+    name, test = verdict.foremost
     key = f"{verdict.model}\0{verdict.variant}\0{verdict.feature}\0{verdict.window_end}"
     return Incident(
         id=hashlib.sha256(key.encode()).hexdigest()[:16],

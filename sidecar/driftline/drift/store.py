@@ -6,15 +6,21 @@ Every write is atomic. A file that cannot be read is refused, reported, and from
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
 from driftline.drift import snapshot
 from driftline.drift.detector import Detector
 from driftline.drift.reference import Reference
 from driftline.drift.settings import DriftSettings
+
+MAX_NAME = 150
+"""Characters of a model's and variant's names that a file name holds."""
 
 
 class StateError(Exception):
@@ -46,6 +52,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.close(directory)
 
 
+class Pending(msgspec.Struct, frozen=True):
+    """What `save` writes: bytes, so that a thread can write them while the detector goes on."""
+
+    epoch: int
+    references: dict[Path, str]
+    """Id of each baseline that is to be there afterwards."""
+    changed: dict[Path, bytes]
+    snapshot: bytes
+
+
 class Store:
     """Keeps one detector between the runs of a process."""
 
@@ -53,26 +69,46 @@ class Store:
         self.baselines = state_dir / "baselines"
         self.snapshot = state_dir / "windows" / "drift.snapshot"
         self.refused: list[StateError] = []
-        """Files that `load` could not read."""
+        """Files that `load` could not use."""
         self._written: dict[Path, str] = {}
 
+    def path(self, model: str, variant: str) -> Path:
+        """Of the baseline of a model and variant."""
+        name = f"{quote(model, safe='')}@{quote(variant, safe='')}"
+        if len(name) > MAX_NAME:
+            name = f"{name[:MAX_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        return self.baselines / f"{name}.json"
+
+    # Reading
+
     def load(self, settings: DriftSettings, clock: float) -> Detector:
-        """The detector as it was saved last, with what could be read; `refused` tells what could not."""
+        """The detector as it was saved last, with what could be used; `refused` tells what could not."""
         self.refused = []
+        references = self._read_baselines(settings, clock)
+        self._written = {path: reference.id for path, reference in references.items()}
+        baselines = [reference.encode() for reference in references.values()]
+        return Detector.restore(settings, self._read_snapshot(), baselines, clock)
+
+    def _read_baselines(self, settings: DriftSettings, clock: float) -> dict[Path, Reference]:
         references = {}
+        trial = Detector(settings, clock)
         for path in sorted(self.baselines.glob("*.json")):
             try:
-                reference = Reference.decode(path.read_bytes())
-                # Whether it fits this version's features.
-                Detector.restore(settings, None, [reference.encode()], clock)
+                data = path.read_bytes()
+                trial.import_(data)
+                reference = self._own(path, Reference.decode(data))
             except (OSError, ValueError) as error:
                 self.refused.append(StateError(path, str(error)))
             else:
                 references[path] = reference
-        state = self._read_snapshot()
-        encoded = [reference.encode() for reference in references.values()]
-        self._written = {path: reference.id for path, reference in references.items()}
-        return Detector.restore(settings, state, encoded, clock)
+        return references
+
+    def _own(self, path: Path, reference: Reference) -> Reference:
+        """`reference`, where its file is the one that `save` would write."""
+        own = self.path(reference.model, reference.variant)
+        if path != own:
+            raise ValueError(f"it is of {reference.model!r} {reference.variant!r}: rename it to {own.name}")
+        return reference
 
     def _read_snapshot(self) -> bytes | None:
         try:
@@ -85,32 +121,47 @@ class Store:
             return None
         return data
 
+    # Writing
+
     def save(self, detector: Detector) -> None:
-        """Write the references that changed, then the snapshot.
+        """Write the references that changed, then the snapshot. See `write` for errors."""
+        self.write(self.pending(detector))
+
+    def pending(self, detector: Detector) -> Pending:
+        """What there is to write."""
+        references = {self.path(of.model, of.variant): of for of in detector.references()}
+        ids = {path: reference.id for path, reference in references.items()}
+        changed = {
+            path: reference.encode()
+            for path, reference in references.items()
+            if self._written.get(path) != ids[path]
+        }
+        return Pending(detector.epoch, ids, changed, detector.snapshot())
+
+    def write(self, pending: Pending) -> None:
+        """Write what `pending` gave; files that were refused stay as they are.
 
         Raises `StateError` where another process has taken the state up since; `OSError` where the disk refuses.
         """
         refused = {error.path for error in self.refused}
-        self._check_epoch(detector)
-        wanted = {}
-        for reference in detector.references():
-            path = (
-                self.baselines / f"{quote(reference.model, safe='')}@{quote(reference.variant, safe='')}.json"
-            )
-            wanted[path] = reference.id
-            if path not in refused and self._written.get(path) != reference.id:
-                write_atomically(path, reference.encode())
-        for path in self._written.keys() - wanted.keys():
-            path.unlink(missing_ok=True)
-        self._written = wanted
         if self.snapshot not in refused:
-            write_atomically(self.snapshot, detector.snapshot())
+            self._check_epoch(pending.epoch)
+        for path, data in pending.changed.items():
+            if path not in refused:
+                write_atomically(path, data)
+        for path in self._written.keys() - pending.references.keys():
+            path.unlink(missing_ok=True)
+        self._written = pending.references
+        if self.snapshot not in refused:
+            write_atomically(self.snapshot, pending.snapshot)
 
-    def _check_epoch(self, detector: Detector) -> None:
+    def _check_epoch(self, own: int) -> None:
         try:
             with self.snapshot.open("rb") as file:
                 epoch = snapshot.decode_header(file.readline()).epoch
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             return
-        if epoch > detector.epoch:
+        except ValueError as error:
+            raise StateError(self.snapshot, str(error)) from None
+        if epoch > own:
             raise StateError(self.snapshot, f"another process has taken it up (epoch {epoch})")

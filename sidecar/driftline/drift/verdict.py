@@ -80,6 +80,11 @@ class Verdict(msgspec.Struct, kw_only=True):
         return {name: test for name, test in self.tests.items() if test.alarm}
 
     @property
+    def foremost(self) -> tuple[str, Test]:
+        """The alarm that is least likely to be false, with its name. There must be one."""
+        return min(self.alarms.items(), key=lambda item: (item[1].probability, -item[1].value))
+
+    @property
     def probability(self) -> float:
         """The smallest of the tests."""
         return min((test.probability for test in self.tests.values()), default=1.0)
