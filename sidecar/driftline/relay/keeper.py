@@ -27,9 +27,10 @@ class BodyKeeper:
         if self.size <= WHOLE:
             self.pieces.append(piece)
         else:
-            self._keep_ends(piece)
+            self.overflow(piece)
 
-    def _keep_ends(self, piece: bytes) -> None:
+    def overflow(self, piece: bytes) -> None:
+        """Keep `piece`, already counted in `size`, which is above `WHOLE`."""
         if self._head is None:
             kept = b"".join([*self.pieces, piece])
             self.pieces = []

@@ -13,7 +13,8 @@ import httptools
 from driftline.exchange import NEVER
 from driftline.relay import headers
 from driftline.relay.headers import Fields
-from driftline.relay.usage import NOTABLE
+from driftline.relay.keeper import WHOLE
+from driftline.relay.usage import notable
 
 if TYPE_CHECKING:
     from driftline.relay.pool import Endpoint
@@ -35,7 +36,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any data
         self.idle_since = 0.0
         self._transaction: Transaction | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._head = b""
         self._fields: Fields = []
         self._trailers: Fields = []
@@ -50,7 +51,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._bodies: list[bytes] = []
         # llhttp calls list.append itself: no Python frame per chunk.
         self.on_body = self._bodies.append
-        self._pass_on: Callable[[Transaction, bytes], None] = self._pass_raw
+        self._pass_on: Callable[[Transaction, bytes], None] | None = None
+        """How a read becomes what the client gets; None: as it came, framing and trailers included."""
         self._tunnel = False
 
     # asyncio
@@ -75,18 +77,19 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
+        began = monotonic_ns()
         transaction = self._transaction
         if transaction is None:
             # Readable while idle: the server is saying goodbye, or is out of step. Either way not to be used.
             self.endpoint.retire(self)
             return
-        began = monotonic_ns()
         try:
             if self._tunnel:
                 transaction.client.write(data)
             elif self._in_head:
                 self._read_head(transaction, data, began)
             else:
+                self._parser.feed_data(data)
                 self._read_body(transaction, data, began)
         except httptools.HttpParserError as error:
             self._broken(f"the upstream's response is not HTTP: {error}")
@@ -112,6 +115,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._keep_alive = transaction.keep_alive = False
             rest = b""
         transaction.overhead_first_byte = monotonic_ns() - began
+        if rest:
+            self._parser.feed_data(rest)
         if self._complete or rest:
             self._read_body(transaction, rest, began)
 
@@ -121,10 +126,8 @@ class UpstreamConnection(asyncio.Protocol):
                 raise httptools.HttpParserError("101 for a request that asked for no upgrade")
             self._open_tunnel(transaction, block)
             return
-        parser = self._parser
-        assert parser is not None
-        parser.feed_data(block)
-        status = parser.get_status_code()
+        self._parser.feed_data(block)
+        status = self._parser.get_status_code()
         if status < 200:
             if transaction.version == "1.1":
                 transaction.client.write(block)
@@ -133,7 +136,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._begin_body(transaction, block, status)
 
     def _begin_body(self, transaction: Transaction, block: bytes, status: int) -> None:
-        assert self._parser is not None
         self._in_head = False
         fields = self._fields
         bodiless = transaction.has_no_body(status)
@@ -153,7 +155,7 @@ class UpstreamConnection(asyncio.Protocol):
             passed = [field for field in passed if field[0].lower() != b"content-length"]
         else:
             unframed = self._framing == "chunked" and not modern
-            self._pass_on = self._pass_unframed if unframed else self._pass_raw
+            self._pass_on = self._pass_unframed if unframed else None
         if modern and (transaction.cutter is not None or headers.first(fields, b"transfer-encoding")):
             passed.append((b"Transfer-Encoding", b"chunked"))
         start_line = b"HTTP/1.1" + block[8 : block.index(b"\r\n")]
@@ -168,27 +170,32 @@ class UpstreamConnection(asyncio.Protocol):
         transaction.client.write(block)
         transaction.client.tunnel(self.transport)
 
-    # The body: every read of every stream comes through here.
+    # The body: every read of every stream comes through here, so it is one frame with few look-ups.
 
-    def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:
+    def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:  # noqa: C901  # see above
+        """`data` has been fed to the parser; what is body in it is in `_bodies`."""
         bodies = self._bodies
-        if data:
-            assert self._parser is not None
-            self._parser.feed_data(data)
         transaction.last_byte = moment = began - transaction.t0
         if self._messages > 1:
             data = self._first_message_alone(transaction)
         if bodies:
             transaction.reads += 1
-            keep = transaction.response_keeper.append
+            keeper = transaction.response_keeper
             for body in bodies:
-                keep(body)
+                keeper.size += len(body)
+                if keeper.size <= WHOLE:
+                    keeper.pieces.append(body)
+                else:
+                    keeper.overflow(body)
             if transaction.first_content == NEVER:
                 if not transaction.stream or _CONTENT.search(b"".join(bodies)):
                     transaction.first_content = transaction.last_content = moment
             elif not bodies[0].startswith(_DONE):
                 transaction.last_content = moment
-        self._pass_on(transaction, data)
+        if self._pass_on is not None:
+            self._pass_on(transaction, data)
+        elif data:
+            transaction.client.transport.write(data)
         bodies.clear()
         transaction.overhead_chunks += monotonic_ns() - began
         if self._complete:
@@ -200,11 +207,6 @@ class UpstreamConnection(asyncio.Protocol):
         del self._bodies[self._of_first :]
         body = b"".join(self._bodies)
         return _chunk(body) + headers.head(b"0", self._trailers) if self._framing == "chunked" else body
-
-    def _pass_raw(self, transaction: Transaction, data: bytes) -> None:
-        """As it came, framing and trailers included."""
-        if data:
-            transaction.client.transport.write(data)
 
     def _pass_unframed(self, transaction: Transaction, _: bytes) -> None:
         """To an HTTP/1.0 client, which knows no chunks; its connection's end is the body's."""
@@ -222,8 +224,8 @@ class UpstreamConnection(asyncio.Protocol):
         ends_aligned = not body or body.endswith(b"\n\n")
         if self._may_pass_raw:
             ends_aligned = ends_aligned and (self._complete or data.endswith(b"\n\n\r\n"))
-            if self._aligned and ends_aligned and not cutter.holding and not NOTABLE.search(body):
-                self._pass_raw(transaction, data)
+            if self._aligned and ends_aligned and not cutter.holding and not notable(body):
+                transaction.client.transport.write(data)
                 return
         out = cutter.feed(body)
         if self._complete:
@@ -246,7 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
         (self._fields if self._in_head else self._trailers).append((name, value))
 
     def on_message_complete(self) -> None:
-        self._complete = self._parser is None or self._parser.get_status_code() >= 200
+        self._complete = self._parser.get_status_code() >= 200
 
     # Back-pressure
 
@@ -297,8 +299,7 @@ class UpstreamConnection(asyncio.Protocol):
             transaction.finish("tunnelled")
         elif self._framing == "close" and not self._in_head and exc is None:
             self._complete = True
-            self._pass_on(transaction, b"")
-            transaction.finish("complete")
+            self._read_body(transaction, b"", monotonic_ns())
         else:
             self._broken("the upstream closed the connection" + (f": {exc}" if exc else ""))
 

@@ -114,8 +114,16 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _FINGERPRINT = re.compile(rb'"system_fingerprint"\s*:\s*"(?:[^"\\]|\\.)*"')
-NOTABLE = re.compile(rb'"usage"|"finish_reason"\s*:\s*"')
-"""A read without a match, from event boundary to event boundary, may pass a `UsageCutter` unseen."""
+
+
+def notable(events: bytes) -> bool:
+    """Whether whole events hold anything for a `UsageCutter`; if not, they may pass it unseen.
+
+    Substrings rather than a pattern: this looks at every chunk, and a search for bytes takes 40 ns where a
+    pattern that begins with a quotation mark stops at each of thirty. No one writes the finish reason otherwise;
+    if someone did, only the place of `system_fingerprint` would be lost.
+    """
+    return b'"usage"' in events or b'"finish_reason":"' in events or b'"finish_reason": "' in events
 
 
 class UsageCutter:
