@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-.PHONY: help install run test unit stack bench bench-peers lint dashboards lock lock-stack clean
+.PHONY: help install run test unit stack bench bench-peers lint dashboards reference lock lock-stack clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ lint: $(STAMP) ## ruff, mypy
 
 dashboards: $(STAMP) ## generate dashboards, alert rules and provisioning from grafana/definition/
 	@$(BIN)/python -m grafana.generate
+
+reference: $(STAMP) ## generate what docs/ says of settings, commands, metrics and features from the code
+	@$(BIN)/python -m scripts.reference
 
 lock: $(STAMP) ## resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
