@@ -152,6 +152,15 @@ def test_a_new_category_is_named():
     assert all(math.isfinite(term.psi) for term in event.incident.terms)
 
 
+def test_calls_of_a_category_that_grew_are_shown():
+    detector, source = learned()
+    calls = list(source.calls(START + 30, 1, refusals=0.5))
+    (event,) = drive(detector, calls)
+    refused = {call.trace_id for call in calls if call.values["refusal"]}
+    assert len(event.incident.trace_ids) == 5
+    assert set(event.incident.trace_ids) <= refused
+
+
 def test_a_vanished_category_is_named():
     detector, source = learned()
     (event,) = drive(detector, source.calls(START + 30, 3, values={"finish_reason": "length"}))

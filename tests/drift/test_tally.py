@@ -93,10 +93,16 @@ def test_tenants_are_bounded_and_the_rest_is_folded():
     assert of_tenant == {"a": 2, "b": 1, FOLDED: 2}
 
 
-def test_the_latest_trace_of_each_cell_is_known():
-    tally = tally_of({"refusal": True}, {"refusal": False}, {"refusal": True})
-    start = tally.slices["refusal"].start + FIRST
-    assert tally.latest[start : start + 2] == ["trace-1", "trace-2"]
+def test_the_last_traces_of_each_category_are_known():
+    tally = tally_of(*[{"refusal": True}] * 7, {"refusal": False})
+    no, yes = tally.traces("refusal")[FIRST:]
+    assert no == ["trace-7"]
+    assert sorted(yes) == [f"trace-{i}" for i in (2, 3, 4, 5, 6)]
+
+
+def test_the_last_trace_of_each_bin_is_known():
+    tally = tally_of({"input_tokens": 3}, {"input_tokens": 4}, {"input_tokens": 3})
+    assert [of for of in tally.traces("input_tokens") if of] == [["trace-2"], ["trace-1"]]
 
 
 VALUES = st.fixed_dictionaries(
@@ -146,4 +152,4 @@ def test_an_open_slot_survives_being_written_down(calls):
     again = Tally(WATCHED, max_tenants=16)
     again.resume(tally.state())
     assert by_name(again) == by_name(tally)
-    assert (again.latest, again.names, again.calls) == (tally.latest, tally.names, tally.calls)
+    assert (again._traces, again.names, again.calls) == (tally._traces, tally.names, tally.calls)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,10 +11,9 @@ from driftline.drift.features import Feature
 from driftline.drift.incident import Explanation, Share, Term
 from driftline.drift.reference import Binning
 from driftline.drift.statistics import psi_terms
-from driftline.drift.tally import Counts
+from driftline.drift.tally import TRACES, Counts
 from driftline.drift.verdict import Verdict
 
-TRACES = 5
 TENANTS = 3
 
 
@@ -24,13 +23,13 @@ def explain(
     cells: Counts,
     *,
     names: list[str],
-    latest: Sequence[str],
+    traces: list[list[str]],
     tenants: Mapping[str, Counts],
 ) -> Explanation:
     """Of the window whose counts by cell are `cells`.
 
-    `names` are the categories of the cells, `latest` the last trace id of each cell, `tenants` the counts by group
-    of each tenant in the window's last slots.
+    `names` are the categories of the cells, `traces` the trace ids of each, `tenants` the counts by group of each
+    tenant in the window's last slots.
     """
     reference = binning.group_counts
     window = binning.grouped(binning.bins(cells, names))
@@ -41,7 +40,7 @@ def explain(
     grown = [i for i in order if q[i] > p[i]]
     shares = _shares(binning, grown, tenants)
     of_cell = binning.groups[binning.bins_of_cells(len(cells), names)]
-    trace_ids = _trace_ids(grown, of_cell, cells, latest)
+    trace_ids = _trace_ids(grown, of_cell, cells, traces)
     several = len({*tenants, *binning.reference.tenants}) > 1
     sentence = _sentence(
         verdict, binning, terms, _new(binning, cells, names), shares[0] if shares and several else None
@@ -65,14 +64,13 @@ def _shares(binning: Binning, grown: list[int], tenants: Mapping[str, Counts]) -
     return [Share(tenant, part / total) for tenant, part in largest if part > 0]
 
 
-def _trace_ids(grown: list[int], of_cell: Counts, cells: Counts, latest: Sequence[str]) -> list[str]:
+def _trace_ids(grown: list[int], of_cell: Counts, cells: Counts, traces: list[list[str]]) -> list[str]:
     """From the group that grew most first, and in it from the fullest cell."""
     found: dict[str, None] = {}
     for group in grown:
         inside = [int(i) for i in np.flatnonzero((of_cell == group) & (cells > 0))]
         for cell in sorted(inside, key=lambda i: -int(cells[i])):
-            if latest[cell]:
-                found[latest[cell]] = None
+            found.update(dict.fromkeys(traces[cell]))
     return list(found)[:TRACES]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 import numpy as np
 
@@ -89,8 +91,7 @@ class Series:
         events: list[Event] = []
         for name, feature in self.features.items():
             if isinstance(feature, Watch):
-                latest = self.tally.latest[self.tally.slices[name]]
-                events += feature.judge(self._last, self._names(name), latest)
+                events += feature.judge(self._last, self._names(name), partial(self.tally.traces, name))
         if self.plan.settings.pin == "auto":
             self._enrol(number, end, whole=True)
         return events
@@ -99,7 +100,8 @@ class Series:
         counted = self.tally.counts()
         self.tally.reset()
         self._closed = counted.cells if self._closed is None else self._closed + counted.cells
-        for name, cells in self.tally.slices.items():
+        for name in self.plan.features:
+            cells = self.tally.slices[name]
             if not counted.cells[cells].any():
                 continue
             if name not in self.features:

@@ -87,7 +87,10 @@ def without_changed(state: DetectorState, plan: Plan) -> DetectorState:
             features={name: feature for name, feature in of.features.items() if name not in changed},
             tally=msgspec.structs.replace(
                 of.tally,
-                latest={name: latest for name, latest in of.tally.latest.items() if name not in changed},
+                traces=[
+                    {name: traces for name, traces in turn.items() if name not in changed}
+                    for turn in of.tally.traces
+                ],
                 tenants={
                     tenant: {name: counts for name, counts in of_tenant.items() if name not in changed}
                     for tenant, of_tenant in of.tally.tenants.items()

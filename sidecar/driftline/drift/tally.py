@@ -17,6 +17,9 @@ Value = float | str | bool | None
 
 UNKNOWN = -1
 
+TRACES = 5
+"""Trace ids that a category remembers. A numeric bin remembers one: there are many of them."""
+
 FOLDED = "__other__"
 """The label of what is beyond a bound on labels."""
 
@@ -53,7 +56,7 @@ class TallyState(msgspec.Struct, frozen=True):
 
     calls: int
     names: dict[str, list[str]]
-    latest: dict[str, dict[int, str]]
+    traces: list[dict[str, dict[int, str]]]
     tenants: dict[str, dict[str, Sparse]]
 
 
@@ -66,13 +69,14 @@ class Tally:
         self.slices: dict[str, slice] = {}
         self.calls = 0
         self._places: dict[str, tuple[int, tuple[float, ...] | None, dict[Value, int]]] = {}
-        size = 0
-        for feature in features:
+        size = named = 0
+        for feature in sorted(features, key=lambda feature: feature.edges is not None):
             cells = self._place(feature, size)
             self.slices[feature.name] = slice(size, size + cells)
             size += cells
-        self.latest = [""] * size
-        """Trace id of the last call that landed in each cell."""
+            named += cells if feature.edges is None else 0
+        # By turns, one list for each call: the cells of categories come first and are in all of them.
+        self._traces = [[""] * size, *([""] * named for _ in range(TRACES - 1))]
         self._size = size
         self._max_tenants = max_tenants
         self._tenants: dict[str, list[int]] = {}
@@ -93,7 +97,8 @@ class Tally:
 
     def add(self, observation: Observation) -> None:
         """Count `observation`. No allocation, once its tenant and its categories are known."""
-        places, latest, trace_id = self._places, self.latest, observation.trace_id
+        places, trace_id = self._places, observation.trace_id
+        of_bins, of_categories = self._traces[0], self._traces[self.calls % TRACES]
         counts = self._tenants.get(observation.tenant) or self._tenant(observation.tenant)
         self.calls += 1
         for name, value in observation.values.items():
@@ -101,6 +106,7 @@ class Tally:
             if place is None:
                 continue
             first, edges, known = place
+            traces = of_bins if edges else of_categories
             try:
                 if edges is None:
                     cell = known.get(value, UNKNOWN)
@@ -115,7 +121,7 @@ class Tally:
             except TypeError:
                 cell = first - FIRST + OTHER
             counts[cell] += 1
-            latest[cell] = trace_id
+            traces[cell] = trace_id
 
     def _tenant(self, tenant: str) -> list[int]:
         if tenant not in self._tenants and len(self._tenants) >= self._max_tenants:
@@ -147,8 +153,9 @@ class Tally:
             ours = self._tenants.get(tenant) or self._tenant(tenant)
             for cell, count in zip(onto, theirs, strict=True):
                 ours[cell] += count
-        for cell, trace_id in zip(onto, other.latest, strict=True):
-            self.latest[cell] = trace_id or self.latest[cell]
+        for traces, more in zip(self._traces, other._traces, strict=True):
+            for cell, trace_id in zip(onto, more, strict=False):
+                traces[cell] = trace_id or traces[cell]
 
     def _cells_of(self, other: Tally) -> list[int]:
         onto = list(range(self._size))
@@ -164,8 +171,16 @@ class Tally:
         tenants = {tenant: np.array(cells, np.int64) for tenant, cells in self._tenants.items()}
         return SlotCounts(sum(tenants.values(), start=np.zeros(self._size, np.int64)), tenants)
 
+    def traces(self, feature: str) -> list[list[str]]:
+        """For each cell of a feature, the trace ids of some of the last calls that landed in it."""
+        cells = self.slices[feature]
+        return [
+            [traces[cell] for traces in self._traces if cell < len(traces) and traces[cell]]
+            for cell in range(cells.start, cells.stop)
+        ]
+
     def reset(self) -> None:
-        """Begin the next slot. Names of categories and the latest trace ids stay."""
+        """Begin the next slot. Names of categories and trace ids stay."""
         self.calls = 0
         self._tenants = {}
 
@@ -173,10 +188,13 @@ class Tally:
         return TallyState(
             self.calls,
             self.names,
-            {
-                name: {i: trace_id for i, trace_id in enumerate(self.latest[cells]) if trace_id}
-                for name, cells in self.slices.items()
-            },
+            [
+                {
+                    name: {i: trace_id for i, trace_id in enumerate(traces[cells]) if trace_id}
+                    for name, cells in self.slices.items()
+                }
+                for traces in self._traces
+            ],
             {tenant: self._by_feature(counts) for tenant, counts in self._tenants.items()},
         )
 
@@ -197,10 +215,11 @@ class Tally:
                     self._name(name, category)
         for tenant, counts in state.tenants.items():
             self._fill(self._tenant(tenant), counts)
-        for name, latest in state.latest.items():
-            for i, trace_id in latest.items():
-                if name in self.slices:
-                    self.latest[self.slices[name].start + i] = trace_id
+        for ours, theirs in zip(self._traces, state.traces, strict=True):
+            for name, traces in theirs.items():
+                for i, trace_id in traces.items():
+                    if name in self.slices:
+                        ours[self.slices[name].start + i] = trace_id
 
     def _fill(self, counts: list[int], state: dict[str, Sparse]) -> None:
         for name, (cells, values) in state.items():

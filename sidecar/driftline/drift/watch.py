@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -20,6 +20,8 @@ from driftline.drift.statistics import movement
 from driftline.drift.tally import Counts, Sparse
 from driftline.drift.verdict import State, Test, Verdict, judge
 from driftline.drift.window import SlotRing, TenantRing
+
+Traces = Callable[[], list[list[str]]]
 
 
 class WatchState(msgspec.Struct, frozen=True, tag="watching"):
@@ -70,16 +72,16 @@ class Watch:
         """As of the end of the last slot, one a scale, shortest first."""
         return self._verdicts or [self._verdict(slot, scale, []) for scale in self.plan.scales]
 
-    def judge(self, slot: Slot, names: list[str], latest: Sequence[str]) -> list[Event]:
+    def judge(self, slot: Slot, names: list[str], traces: Traces) -> list[Event]:
         """Bring the verdicts to the end of `slot`; what that does to the incident.
 
-        `names` are the categories of the cells, `latest` the last trace id of each cell.
+        `names` are the categories of the cells, `traces` gives the trace ids of each cell.
         """
         self._verdicts = [self._verdict(slot, scale, names) for scale in self.plan.scales]
         if self.rate is not None:
             self._judge_rate(self.rate, slot, names)
         if self.latch.incident is None:
-            return self._open(slot, names, latest)
+            return self._open(slot, names, traces)
         return self._follow(slot, names)
 
     def _verdict(self, slot: Slot, scale: str, names: list[str]) -> Verdict:
@@ -114,7 +116,7 @@ class Watch:
         if verdict.alarms:
             verdict.state = State.DRIFTING
 
-    def _open(self, slot: Slot, names: list[str], latest: Sequence[str]) -> list[Event]:
+    def _open(self, slot: Slot, names: list[str], traces: Traces) -> list[Event]:
         alarmed = [verdict for verdict in self._verdicts if verdict.alarms]
         if not alarmed:
             return []
@@ -123,7 +125,7 @@ class Watch:
         verdict = alarmed[first]
         tenants = self.tenants.total(slot.number, self.plan.scales[verdict.scale])
         cells = self._cells(slot, verdict.scale)
-        explanation = explain(verdict, self.binning, cells, names=names, latest=latest, tenants=tenants)
+        explanation = explain(verdict, self.binning, cells, names=names, traces=traces(), tenants=tenants)
         self.latch.incident = open_incident(verdict, severities[first], explanation)
         self.latch.note(self._verdicts)
         return [Event.of("opened", self.latch.incident)]
