@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import platform
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +66,8 @@ def main(
 
     Example: python -m benchmarks --peers direct,nginx,"driftline on" --rounds 5 --phase burst
     """
+    # What was started is ended on the way out, which a signal's default action would skip.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(stderr=as_json)
     if not console.is_terminal:
         console.width = WIDTH
