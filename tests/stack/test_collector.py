@@ -118,15 +118,18 @@ def test_metrics_keep_their_names_and_labels_on_the_way_to_prometheus(collector:
     )
     provider = MeterProvider([reader], resource=Resource.create({"service.name": "driftline"}))
     gauge = provider.get_meter("test").create_gauge("driftline.drift.psi")
-    gauge.set(0.25, {"feature": "input_tokens", "model": "tiny", "variant": "", "scale": "1h"})
+    gauge.set(0.25, {"feature": "input_tokens", "model": "pushed", "scale": "1h"})
     provider.shutdown()
 
     def psi():
-        return [line for line in collector.metrics().splitlines() if line.startswith("driftline_drift_psi{")]
+        lines = collector.metrics().splitlines()
+        return [
+            line for line in lines if line.startswith("driftline_drift_psi{") and 'model="pushed"' in line
+        ]
 
     [line] = wait_until(psi)
     assert line.endswith(" 0.25")
-    for label in ('feature="input_tokens"', 'model="tiny"', 'scale="1h"', 'job="driftline"'):
+    for label in ('feature="input_tokens"', 'scale="1h"', 'job="driftline"'):
         assert label in line
 
 

@@ -31,27 +31,6 @@ def test_chat_streams_events_and_ends_with_done(vllm: Vllm) -> None:
     assert json.loads(events[-1])["choices"][0]["finish_reason"] == "length"
 
 
-def test_a_required_tool_is_called(vllm: Vllm) -> None:
-    """With tool_choice "required" even random weights answer with a call of the tool."""
-    tool = {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-        },
-    }
-    body = {
-        "model": vllm.model,
-        "messages": HELLO,
-        "max_tokens": 200,
-        "tools": [tool],
-        "tool_choice": "required",
-    }
-    status, reply = post_json(f"{vllm.url}/v1/chat/completions", body)
-    assert status == 200
-    assert {call["function"]["name"] for call in reply["choices"][0]["message"]["tool_calls"]} == {"weather"}
-
-
 def test_completions_answer(vllm: Vllm) -> None:
     status, reply = post_json(
         f"{vllm.url}/v1/completions",
