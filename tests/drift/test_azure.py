@@ -5,10 +5,10 @@ import random
 
 import pytest
 
+from driftline.drift.observation import Observation
 from driftline.drift.recording import seconds
 from driftline.drift.replay import learn, replay
 from driftline.drift.settings import DriftSettings
-from driftline.drift.tally import Observation
 from tests.drift.traffic import DATA, needs_azure
 
 pytestmark = needs_azure

@@ -4,9 +4,12 @@ import math
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from driftline.drift.detector import HISTORY, Detector
-from driftline.drift.tally import FOLDED, Observation
+from driftline.drift.observation import Observation
+from driftline.drift.tally import FOLDED
 from driftline.drift.verdict import State
 from tests.drift.traffic import START, Traffic, drive, opened, quick
 
@@ -463,6 +466,30 @@ def test_slots_close_at_multiples_of_their_length():
     assert [v.window_end for v in detector.verdicts()] == [START + 10]
 
 
+TIMES = st.floats(-2e5, 2e5) | st.sampled_from([0.0, -86_400.0, 86_400.0, math.inf, math.nan])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(
+        [{}, {"slot": "7 requests", "scales": ("7 requests", "70 requests"), "learn": "140 requests"}]
+    ),
+    st.lists(st.tuples(TIMES, st.booleans() | st.none() | st.text(max_size=3)), max_size=60),
+)
+def test_whatever_the_clocks_do_every_call_is_counted_once_or_left_out(changes, moments):
+    """Ticks and calls of any time, in any order."""
+    detector = Detector(quick(**changes), START)
+    calls = 0
+    for offset, what in moments:
+        if what is True and math.isfinite(offset):
+            assert detector.tick(START + offset) == []
+            continue
+        detector.observe(Observation(START + offset, "m", "", "", "", {"refusal": what, "input_tokens": 1}))
+        calls += 1
+    counted = [n for (feature, *_), n in detector.feature_bin_totals().items() if feature == "input_tokens"]
+    assert sum(counted) == detector.sequence == calls - sum(detector.dropped.values())
+
+
 # Slots of requests
 
 
@@ -476,6 +503,19 @@ def test_slots_can_be_numbers_of_requests():
     events = drive(detector, source.calls(START + 30, 5, longer=3))
     assert [e.kind for e in events] == ["opened"]
     assert events[0].incident.opened_at == pytest.approx(START + 31, abs=0.02)
+
+
+def test_slots_of_requests_survive_a_restart():
+    settings = quick(slot="100 requests", scales=("100 requests", "500 requests"), learn="2000 requests")
+    calls = list(Traffic(1).calls(START, 30))
+    once = Detector(settings, START)
+    drive(once, calls)
+    first = Detector(settings, START)
+    drive(first, calls[:2_345])
+    baselines = [reference.encode() for reference in first.references()]
+    second = Detector.restore(settings, first.snapshot(), baselines, first.clock)
+    drive(second, calls[2_345:])
+    assert second.verdicts() == once.verdicts()
 
 
 def test_slots_of_requests_share_the_budget_at_the_pace_of_the_traffic():

@@ -8,8 +8,9 @@ import pytest
 from driftline.drift.bins import FIRST, MAX_EDGES
 from driftline.drift.enrol import enrol
 from driftline.drift.features import FEATURES
+from driftline.drift.observation import Observation
 from driftline.drift.reference import Binning
-from driftline.drift.tally import Observation, Tally
+from driftline.drift.tally import Tally
 from driftline.drift.window import SlotRing
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from driftline.drift.bins import FIRST, MAX_CATEGORIES, MISSING, OTHER
 from driftline.drift.features import FEATURES
-from driftline.drift.tally import FOLDED, Observation, Tally
+from driftline.drift.observation import Observation
+from driftline.drift.tally import FOLDED, Tally
 
 WATCHED = [FEATURES[name] for name in ("input_tokens", "ttft", "finish_reason", "refusal")]
 

@@ -10,8 +10,8 @@ import pytest
 
 from driftline.drift.detector import Detector
 from driftline.drift.incident import Event
+from driftline.drift.observation import Observation, Value
 from driftline.drift.settings import DriftSettings
-from driftline.drift.tally import Observation, Value
 
 START = 1_700_000_000.0
 

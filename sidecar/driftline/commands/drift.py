@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
@@ -235,9 +236,12 @@ def _feature(replayed: Replayed, name: str, series: tuple[str, str]) -> dict[str
 
 
 def _show(replayed: Replayed, console: Console) -> None:
-    table = Table(title=f"{replayed.rows:,} rows, {replayed.windows:,} windows judged", title_justify="left")
-    for name in ("feature", "scale", "state", "calls", "PSI", "allowed", "largest PSI", "KS", "dispersion"):
-        table.add_column(name, justify="left" if name in ("feature", "scale", "state") else "right")
+    console.print(f"{replayed.rows:,} rows, {replayed.windows:,} windows judged", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in ("feature", "scale", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("calls", "PSI", "allowed", "largest", "KS", "dispersion"):
+        table.add_column(name, justify="right")
     several = len({(v.model, v.variant) for v in replayed.verdicts}) > 1
     for verdict in replayed.verdicts:
         key = (verdict.model, verdict.variant, verdict.feature, verdict.scale)
@@ -246,7 +250,7 @@ def _show(replayed: Replayed, console: Console) -> None:
         table.add_row(
             f"{verdict.model} {verdict.variant} {verdict.feature}" if several else verdict.feature,
             verdict.scale,
-            verdict.state.name.lower() + (f" ({verdict.reason})" if verdict.reason else ""),
+            verdict.state.name.lower(),
             f"{verdict.samples:,}",
             _number(verdict.psi),
             _number(allowed.threshold if allowed else None),
@@ -270,7 +274,7 @@ def _show(replayed: Replayed, console: Console) -> None:
             console.print(f"such as {', '.join(incident.trace_ids)}", highlight=False, markup=False)
 
 
-def _number(value: float | None, form: str = "{:.3g}") -> str:
+def _number(value: float | None, form: str = "{:.3f}") -> str:
     return "-" if value is None else form.format(value)
 
 

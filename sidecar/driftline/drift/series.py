@@ -12,7 +12,7 @@ from driftline.drift.incident import Event, Incident
 from driftline.drift.learner import Learner, LearnerState, Slot
 from driftline.drift.plan import Plan
 from driftline.drift.reference import FeatureReference, Reference
-from driftline.drift.tally import Counts, Tally, TallyState
+from driftline.drift.tally import Counts, SlotCounts, Tally, TallyState
 from driftline.drift.verdict import State, Verdict
 from driftline.drift.watch import Watch, WatchState
 
@@ -97,9 +97,7 @@ class Series:
         return events
 
     def _count(self, number: int) -> None:
-        counted = self.tally.counts()
-        self.tally.reset()
-        self._closed = counted.cells if self._closed is None else self._closed + counted.cells
+        counted = self._end_slot()
         for name in self.plan.features:
             cells = self.tally.slices[name]
             if not counted.cells[cells].any():
@@ -108,6 +106,12 @@ class Series:
                 self.features[name] = self._learner(name)
             of_tenants = {tenant: counts[cells] for tenant, counts in counted.tenants.items()}
             self.features[name].add(number, counted.cells[cells], of_tenants, self._names(name))
+
+    def _end_slot(self) -> SlotCounts:
+        counted = self.tally.counts()
+        self.tally.reset()
+        self._closed = counted.cells if self._closed is None else self._closed + counted.cells
+        return counted
 
     def _learner(self, name: str) -> Learner:
         cells = self.tally.slices[name]
@@ -209,7 +213,7 @@ class Series:
 
     def clear(self) -> None:
         """Empty every window and what is being learned, for a clock that went back."""
-        self.tally.reset()
+        self._end_slot()
         for feature in self.features.values():
             feature.clear()
 
@@ -300,7 +304,7 @@ class Series:
             cells = cells + self._closed
         totals = {}
         for name, of in self.tally.slices.items():
-            if name in self.features:
+            if cells[of].any():
                 for label, count in self._octaves(name, cells[of]):
                     totals[name, label] = count
         return totals
