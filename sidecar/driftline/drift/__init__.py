@@ -5,7 +5,7 @@ in, so a recording is replayed by the code that watches live traffic.
 
 >>> from driftline.drift.detector import Detector
 >>> from driftline.drift.settings import DriftSettings
->>> from driftline.drift.tally import Observation
+>>> from driftline.drift.observation import Observation
 >>> settings = DriftSettings(slot="1s", scales=("1s", "10s"), learn="20s", features=("input_tokens",))
 >>> detector = Detector(settings, 0.0)
 >>> def call(second, i, tokens):

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import Literal
 
 from driftline.drift.incident import Event, Incident
+from driftline.drift.observation import Observation
 from driftline.drift.plan import Plan
 from driftline.drift.reference import Reference
 from driftline.drift.series import Baseline, FeatureState, Series
 from driftline.drift.settings import DriftSettings
 from driftline.drift.snapshot import DetectorState, Header, decode, encode, layouts, without_changed
-from driftline.drift.tally import FOLDED, Observation
+from driftline.drift.tally import FOLDED
 from driftline.drift.verdict import Verdict
 
 HISTORY = 100

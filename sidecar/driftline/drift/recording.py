@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from driftline.drift.features import FEATURES, Feature
-from driftline.drift.tally import Observation, Value
+from driftline.drift.observation import Observation, Value
 
 TIMESTAMP = "timestamp"
 LABELS = ("model", "variant", "tenant", "trace_id")

@@ -9,10 +9,10 @@ import msgspec
 
 from driftline.drift.detector import Detector
 from driftline.drift.incident import Incident
+from driftline.drift.observation import Observation
 from driftline.drift.plan import Plan
 from driftline.drift.series import FeatureState
 from driftline.drift.settings import DriftSettings
-from driftline.drift.tally import Observation
 from driftline.drift.verdict import Verdict
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from driftline.drift.bins import FIRST, MAX_CATEGORIES, MAX_NAME, MISSING, OTHER
 from driftline.drift.features import Feature
+from driftline.drift.observation import Observation, Value
 
 Counts = npt.NDArray[np.int64]
-Value = float | str | bool | None
-
 UNKNOWN = -1
 
 TRACES = 5
@@ -22,22 +21,6 @@ TRACES = 5
 
 FOLDED = "__other__"
 """The label of what is beyond a bound on labels."""
-
-
-class Observation(msgspec.Struct, frozen=True):
-    """What one call showed.
-
-    `values` holds a number, a category or a truth per feature name; None where the value should be there and is
-    not. A feature that does not apply to the call has no key and is not counted.
-    """
-
-    timestamp: float
-    """Seconds since the epoch."""
-    model: str
-    variant: str
-    tenant: str
-    trace_id: str
-    values: Mapping[str, Value]
 
 
 class SlotCounts(msgspec.Struct, frozen=True):
