@@ -22,7 +22,7 @@ def installed() -> bool:
 def install() -> None:
     if shutil.which("go") is None:
         raise cache.CannotInstallError(
-            "building the Collector needs Go 1.25 or later (https://go.dev/doc/install); "
+            "building the Collector needs Go 1.26 or later (https://go.dev/doc/install); "
             "the configurations also run in the official image otel/opentelemetry-collector-contrib"
         )
     cache.make(PLACE, _build)
