@@ -14,6 +14,7 @@ import yaml
 
 from driftline.cost.prices import Price, TokenPricer
 from driftline.drift.settings import DriftSettings
+from driftline.features import FeatureReader
 from driftline.listeners import Address
 from driftline.quality.settings import QualitySettings
 from driftline.relay.sampling import Sampler
@@ -95,10 +96,17 @@ class ConfigError(Exception):
     """The configuration cannot be used. The text says where, what, and how to mend it."""
 
 
-def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any] | None = None,
+    *,
+    serving: bool = True,
+) -> Config:
     """The effective configuration: flags over `DRIFTLINE_*` over the file over defaults.
 
-    `flags` maps key paths (`admin.listen`) to values; None is not given. Raises `ConfigError`.
+    `flags` maps key paths (`admin.listen`) to values; None is not given. `serving` also checks what only a running
+    sidecar needs: that exporters have their keys and features can be read from live traffic. Raises `ConfigError`.
     """
     document = _Document(path)
     for key, value in _from_environment(environ).items():
@@ -111,11 +119,12 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
     except msgspec.ValidationError as error:
         raise ConfigError(document.explain(error)) from None
     checks: list[tuple[str, Callable[[], object]]] = [
+        ("$.drift.features", lambda: FeatureReader(config.drift.features)),
         ("$.prices", lambda: TokenPricer(config.prices)),
         ("$.exporters", lambda: presets.check(config.exporters, environ)),
         ("", lambda: Sampler.from_env(environ)),
     ]
-    for place, check in checks:
+    for place, check in checks if serving else []:
         try:
             check()
         except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from driftline.drift.incident import Incident
+from driftline.drift.series import FeatureState
 from driftline.drift.verdict import State, Test, Verdict
 from driftline.metrics import Metrics
 from driftline.metrics.drift import BinTotal
@@ -71,9 +72,13 @@ class Detector:
     def __init__(self) -> None:
         self.found: list[Verdict] = [verdict("5m"), verdict("1h")]
         self.opened: list[Incident] = []
+        self.state = State.STABLE
 
     def verdicts(self) -> list[Verdict]:
         return self.found
+
+    def states(self) -> list[FeatureState]:
+        return [FeatureState(model="llama", variant="canary", feature="input_tokens", state=self.state)]
 
     def incidents(self) -> list[Incident]:
         return self.opened

@@ -106,7 +106,7 @@ async def test_a_slow_observer_costs_records_and_never_memory(wire):
         wire.channel.send(record(number, bytes(20_000)))
     assert wire.channel._transport.get_write_buffer_size() <= 100_000
     assert wire.row["dropped.channel_full"] > 0
-    assert wire.row["sent"] + wire.row["dropped.channel_full"] == 100
+    await eventually(lambda: wire.row["sent"] + wire.row["dropped.channel_full"] == 100)
     connection.resume()
     await eventually(lambda: wire.row["observed"] == wire.row["sent"])
 
@@ -120,6 +120,7 @@ async def test_what_dies_with_an_observer_is_counted(wire):
     connection.pause()
     for number in range(1, 6):
         wire.channel.send(record(number))
+    await eventually(lambda: wire.row["sent"] == 5)
     wire.kill_observer()
     await eventually(lambda: wire.channel._transport is None)
     Path(wire.path).unlink()  # noqa: ASYNC240  # a socket in a temporary folder
@@ -129,6 +130,18 @@ async def test_what_dies_with_an_observer_is_counted(wire):
     wire.channel.send(record(6))
     await eventually(lambda: wire.row["observed"] == 1)
     assert wire.seen == [record(6)]
+
+
+async def test_records_gathered_when_the_channel_breaks_go_to_the_next_one(wire):
+    """Nothing counts as sent before it is written, so nothing is counted twice."""
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.channel._transport)
+    wire.channel.send(record(1))
+    wire.channel._transport.abort()
+    await eventually(lambda: wire.row["observed"] + wire.row["dropped.channel_closed"] == 1)
+    assert wire.row["sent"] == wire.row["observed"]
+    assert wire.row["dropped.observer_lost"] == 0
 
 
 async def test_a_record_beyond_the_limit_is_dropped_and_counted(wire):

@@ -137,8 +137,8 @@ async def test_a_client_that_leaves_stops_the_upstream(before_first_byte, how):
         upstream = await r.upstream.accepts()
         await upstream.reads_until(b"\r\n\r\n")
         if not before_first_byte:
-            await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-            await client.reads_until(b"a\r\n")
+            await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n+body+\r\n")
+            await client.reads_until(b"+body+\r\n")
         getattr(client, how)()
         await upstream.sees_the_end()
         assert (await r.records.one()).outcome == "client_closed"
@@ -174,8 +174,8 @@ async def test_an_upstream_that_fails_in_the_middle_ends_the_client_without_a_pr
         await client.sends(GET)
         upstream = await r.upstream.accepts()
         await upstream.reads_until(b"\r\n\r\n")
-        await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-        await client.reads_until(b"a\r\n")
+        await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n+body+\r\n")
+        await client.reads_until(b"+body+\r\n")
         upstream.closes()
         assert await client.reads_all() == b""
         assert (await r.records.one()).outcome == "upstream_broken"

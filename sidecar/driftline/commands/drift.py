@@ -86,7 +86,7 @@ def replay_command(
             "give the normal traffic: either --reference FILE, or --learn SPAN of the stream itself"
         )
     try:
-        settings = load(config, os.environ).drift
+        settings = load(config, os.environ, serving=False).drift
         if learn is not None:
             settings = msgspec.structs.replace(settings, learn=learn)
         changed = None if changed_at is None else _time(changed_at)

@@ -31,6 +31,7 @@ from driftline.config import ConfigError, load, upstream_flag
     help="YAML configuration; see `driftline config show`.",
 )
 def command(
+    *,
     upstream: str | None,
     listen: str | None,
     admin: str | None,

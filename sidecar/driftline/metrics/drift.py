@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from driftline.drift.incident import Incident
-from driftline.drift.verdict import State, Verdict
+from driftline.drift.series import FeatureState
+from driftline.drift.verdict import Verdict
 from driftline.metrics.instruments import Labels, Metric, Observed, Value
 
 _FEATURE = ("feature", "model", "variant")
 _SCALE = (*_FEATURE, "scale")
 _BIN = (*_SCALE, "bin", "reference")
 _SEVERITIES = ("page", "ticket")
-_BY_WEIGHT = (State.DRIFTING, State.STABLE, State.LEARNING, State.INSUFFICIENT)
 
 
 class BinTotal(NamedTuple):
@@ -31,6 +31,9 @@ class DriftSource(Protocol):
 
     def verdicts(self) -> Iterable[Verdict]:
         """Of the last completed windows."""
+
+    def states(self) -> Iterable[FeatureState]:
+        """Of each feature over all scales; drifting as long as an incident is open."""
 
     def incidents(self) -> Iterable[Incident]:
         """Those that are open; others are passed over."""
@@ -100,12 +103,7 @@ class _Reader:
         return ((_scale(v), v.samples) for v in self._source.verdicts())
 
     def drift_state(self) -> Points:
-        """Over all scales: drifting if one is, else stable if one could be judged."""
-        states: dict[Labels, set[State]] = {}
-        for verdict in self._source.verdicts():
-            states.setdefault(_feature(verdict), set()).add(verdict.state)
-        for labels, found in states.items():
-            yield labels, next(int(state) for state in _BY_WEIGHT if state in found)
+        return ((_feature(state), int(state.state)) for state in self._source.states())
 
     def drift_calibrated(self) -> Points:
         return ((_scale(v), int(v.calibrated)) for v in self._source.verdicts())
@@ -144,7 +142,7 @@ class _Reader:
             yield (total.feature, total.model, total.variant, total.bin), total.calls
 
 
-def _feature(of: Verdict | Incident) -> tuple[str, str, str]:
+def _feature(of: Verdict | Incident | FeatureState) -> tuple[str, str, str]:
     return of.feature, of.model, of.variant
 
 

@@ -80,7 +80,7 @@ class Service:
 
     async def stop(self) -> None:
         """Flush what is on its way out, save what must survive, close the port."""
-        self._drift.save(time.time())
+        self._drift.stop()
         self._tracing.shutdown(_FLUSH_SECONDS)
         self._metrics.shutdown(time.time(), _FLUSH_SECONDS)
         if self._runner is not None:

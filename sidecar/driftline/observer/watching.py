@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from driftline.call import Call
 from driftline.drift.incident import Event, Incident
+from driftline.drift.series import FeatureState
 from driftline.drift.settings import DriftSettings
-from driftline.drift.store import StateError, Store
+from driftline.drift.store import Pending, StateError, Store
 from driftline.drift.verdict import Verdict
+from driftline.features import FeatureReader
 from driftline.metrics.drift import BinTotal
-from driftline.observer.features import FeatureReader
 
 _log = logging.getLogger(__name__)
 _SAVE_SECONDS = 10.0
@@ -28,6 +30,8 @@ class DriftWatch:
         self._reader = FeatureReader(settings.features)
         self._store = store
         self._saved_at = clock
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="drift-state")
+        self._writing: Future[None] | None = None
         self._cannot_save = False
         self.detector = store.load(settings, clock)
         for refused in store.refused:
@@ -43,15 +47,20 @@ class DriftWatch:
         events = self.detector.tick(now)
         for event in events:
             _report(event)
-        if now - self._saved_at >= _SAVE_SECONDS:
-            self.save(now)
+        if now - self._saved_at >= _SAVE_SECONDS and (self._writing is None or self._writing.done()):
+            self._saved_at = now
+            self._writing = self._disk.submit(self._write, self._store.pending(self.detector))
         return events
 
-    def save(self, now: float) -> None:
-        """Write what a restart needs. A disk that refuses is said once, and again when it takes."""
-        self._saved_at = now
+    def stop(self) -> None:
+        """Write what a restart needs, and wait for it."""
+        self._disk.submit(self._write, self._store.pending(self.detector))
+        self._disk.shutdown()
+
+    def _write(self, pending: Pending) -> None:
+        """In a thread: a slow disk must not hold the calls up. One that refuses is said once, and when it takes."""
         try:
-            self._store.save(self.detector)
+            self._store.write(pending)
         except (OSError, StateError) as error:
             if not self._cannot_save:
                 _log.error("drift state cannot be saved: %s; it is kept in memory and tried again", error)
@@ -65,6 +74,9 @@ class DriftWatch:
 
     def verdicts(self) -> list[Verdict]:
         return self.detector.verdicts()
+
+    def states(self) -> list[FeatureState]:
+        return self.detector.states()
 
     def incidents(self) -> list[Incident]:
         return self.detector.incidents()

@@ -51,8 +51,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._bodies: list[bytes] = []
         # llhttp calls list.append itself: no Python frame per chunk.
         self.on_body = self._bodies.append
-        self._pass_on: Callable[[Transaction, bytes], None] | None = None
+        self._pass_on: Callable[[Transaction, bytes], bytes] | None = None
         """How a read becomes what the client gets; None: as it came, framing and trailers included."""
+        self._reply_head = b""
+        """Waits for the body of the same read: uvloop makes a system call of every write."""
         self._tunnel = False
 
     # asyncio
@@ -65,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transaction = transaction
         self._expect_head()
         self._complete = False
+        self._reply_head = b""
 
     def _expect_head(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -119,6 +122,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(rest)
         if self._complete or rest:
             self._read_body(transaction, rest, began)
+        else:
+            transaction.client.write(self._reply_head)
+            self._reply_head = b""
 
     def _one_head(self, transaction: Transaction, block: bytes) -> None:
         if block[8:13] == b" 101 ":
@@ -159,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
         if modern and (transaction.cutter is not None or headers.first(fields, b"transfer-encoding")):
             passed.append((b"Transfer-Encoding", b"chunked"))
         start_line = b"HTTP/1.1" + block[8 : block.index(b"\r\n")]
-        transaction.client.write(headers.head(start_line, passed))
+        self._reply_head = headers.head(start_line, passed)
 
     def _open_tunnel(self, transaction: Transaction, block: bytes) -> None:
         self._tunnel = True
@@ -192,10 +198,11 @@ class UpstreamConnection(asyncio.Protocol):
                     transaction.first_content = transaction.last_content = moment
             elif not bodies[0].startswith(_DONE):
                 transaction.last_content = moment
-        if self._pass_on is not None:
-            self._pass_on(transaction, data)
-        elif data:
-            transaction.client.transport.write(data)
+        out = data if self._pass_on is None else self._pass_on(transaction, data)
+        if self._reply_head:
+            out, self._reply_head = self._reply_head + out, b""
+        if out:
+            transaction.client.transport.write(out)
         bodies.clear()
         transaction.overhead_chunks += monotonic_ns() - began
         if self._complete:
@@ -208,11 +215,11 @@ class UpstreamConnection(asyncio.Protocol):
         body = b"".join(self._bodies)
         return _chunk(body) + headers.head(b"0", self._trailers) if self._framing == "chunked" else body
 
-    def _pass_unframed(self, transaction: Transaction, _: bytes) -> None:
+    def _pass_unframed(self, _: Transaction, __: bytes) -> bytes:
         """To an HTTP/1.0 client, which knows no chunks; its connection's end is the body's."""
-        transaction.client.transport.write(b"".join(self._bodies))
+        return b"".join(self._bodies)
 
-    def _pass_cut(self, transaction: Transaction, data: bytes) -> None:
+    def _pass_cut(self, transaction: Transaction, data: bytes) -> bytes:
         """As it came while nothing notable is in it; otherwise through the cutter, framed anew.
 
         The way as it came is open only where the last read ended at the end of an event and of an HTTP chunk:
@@ -225,17 +232,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self._may_pass_raw:
             ends_aligned = ends_aligned and (self._complete or data.endswith(b"\n\n\r\n"))
             if self._aligned and ends_aligned and not cutter.holding and not notable(body):
-                transaction.client.transport.write(data)
-                return
+                return data
         out = cutter.feed(body)
         if self._complete:
             out += cutter.flush()
         self._aligned = ends_aligned and not cutter.holding
-        framed = _chunk(out) if transaction.version == "1.1" else out
-        if self._complete and transaction.version == "1.1":
-            framed += headers.head(b"0", self._trailers)
-        if framed:
-            transaction.client.write(framed)
+        if transaction.version != "1.1":
+            return out
+        return _chunk(out) + headers.head(b"0", self._trailers) if self._complete else _chunk(out)
 
     # httptools
 

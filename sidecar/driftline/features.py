@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final
 
 from driftline.call import Call
-from driftline.drift.tally import Observation, Value
+from driftline.drift.observation import Observation, Value
 from driftline.quality import adverse
 
 
@@ -75,7 +75,7 @@ class FeatureReader:
         unread = [name for name in features if name not in READ]
         if unread:
             raise ValueError(
-                f"drift.features: {', '.join(unread)} can be replayed but not read from live traffic yet; "
+                f"{', '.join(unread)} can be replayed but not read from live traffic yet; "
                 f"choose among {', '.join(READ)}"
             )
         self._readers = [(name, READ[name]) for name in features]

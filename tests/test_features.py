@@ -6,7 +6,7 @@ import pytest
 
 from driftline import dialects
 from driftline.drift.features import DEFAULT_FEATURES, FEATURES
-from driftline.observer.features import READ, FeatureReader
+from driftline.features import READ, FeatureReader
 from driftline.quality import Quality
 from tests.dialects.exchanges import exchange, recorded, stream
 
