@@ -30,10 +30,10 @@ from opentelemetry.sdk.resources import Resource
 from driftline.cli import main as driftline
 from driftline.config import Config
 from driftline.drift.features import DEFAULT_FEATURES, FEATURES, Feature
+from driftline.features import READ
 from driftline.metrics import Metrics
 from driftline.metrics.instruments import Histogram, Metric, is_gauge
 from driftline.metrics.prometheus import prometheus_name
-from driftline.observer.features import READ
 from driftline.relay.counters import Totals
 
 DOCS = Path(__file__).parent.parent / "docs"
