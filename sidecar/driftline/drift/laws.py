@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import chdtri, chndtr, chndtrix, ndtri
-
 from driftline.drift.dispersion import Dispersion
+from driftline.drift.special import special
 
 Law = tuple[float, float]
 """(threshold, probability of a value at least as large)."""
@@ -49,16 +48,18 @@ def ks_law(
     anywhere = math.sqrt(-0.5 * math.log(alpha / 2) * scale)
     widest = max((math.sqrt(step * (1 - step)) for step in steps), default=0.0)
     inner = sum(0 < step < 1 for step in steps)
-    at_edges = widest * math.sqrt(scale) * -float(ndtri(alpha / (2 * inner))) if inner else anywhere
+    at_edges = widest * math.sqrt(scale) * -float(special().ndtri(alpha / (2 * inner))) if inner else anywhere
     excess = max(value - allowed, 0.0)
     return allowed + min(anywhere, at_edges), min(1.0, 2 * math.exp(-2 * excess**2 / scale))
 
 
 def _chi2_quantile(alpha: float, degrees: float, centre: float) -> float:
     """The value that is exceeded with probability `alpha`."""
-    return float(chndtrix(1 - alpha, degrees, centre) if centre > 0 else chdtri(degrees, alpha))
+    return float(
+        special().chndtrix(1 - alpha, degrees, centre) if centre > 0 else special().chdtri(degrees, alpha)
+    )
 
 
 def _chi2_tail(value: float, degrees: float, centre: float) -> float:
     # Good to 1e-15, far below any page budget; scipy.stats has the exact tail and costs 50 MB and a second.
-    return max(0.0, 1 - float(chndtr(value, degrees, centre)))
+    return max(0.0, 1 - float(special().chndtr(value, degrees, centre)))
