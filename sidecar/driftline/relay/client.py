@@ -116,19 +116,18 @@ class ClientConnection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         assert self._parsing is not None
-        self._parsing.target += url
+        self._parsing.request.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         assert self._parsing is not None
-        (self._parsing.fields if self._in_head else self._parsing.trailers).append((name, value))
+        request = self._parsing.request
+        (request.fields if self._in_head else request.trailers).append((name, value))
 
     def on_headers_complete(self) -> None:
         transaction = self._parsing
         assert transaction is not None
         self._in_head = False
-        transaction.method = self._parser.get_method()
-        transaction.version = self._parser.get_http_version()
-        transaction.head_complete()
+        transaction.head_complete(self._parser.get_method(), self._parser.get_http_version())
         self._waiting.append(transaction)
 
     def on_body(self, data: bytes) -> None:
@@ -169,9 +168,9 @@ class ClientConnection(asyncio.Protocol):
         refusal = transaction.refusal or self.relay.refusal(transaction)
         if refusal is not None:
             transaction.refuse(refusal)
-        elif transaction.path.startswith("/-/"):
+        elif transaction.request.path.startswith("/-/"):
             self.relay.answer_locally(transaction)
-        elif self._upgrading and not transaction.upgrade:
+        elif self._upgrading and not transaction.request.upgrade:
             self.not_upgraded()
 
     def finished(self, transaction: Transaction) -> None:

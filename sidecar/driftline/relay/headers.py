@@ -15,58 +15,62 @@ HOP_BY_HOP = frozenset(
 _OURS = b"x-driftline-"
 
 RECORDED_REQUEST = frozenset(
-    {
-        b"content-type",
-        b"content-encoding",
-        b"user-agent",
-        b"baggage",
-        b"x-request-id",
-        b"x-simulate",
-    }
+    {b"content-type", b"content-encoding", b"user-agent", b"baggage", b"x-request-id"}
 )
 """Request headers that go into an `Exchange`, beside `x-driftline-*`. Never a credential."""
 RECORDED_RESPONSE = frozenset({b"content-type", b"content-encoding", b"x-request-id"})
 
 
-def first(fields: Fields, name: bytes) -> bytes | None:
-    """Value of the first field called `name` (lower case)."""
-    for field, value in fields:
-        if field.lower() == name:
-            return value
-    return None
+class Headers:
+    """The fields of one head, to be looked up by lower-case name and passed on as they came."""
+
+    __slots__ = ("_first", "fields")
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields = [(name.lower(), name, value) for name, value in fields]
+        """(lower-case name, name as received, value)."""
+        self._first: dict[bytes, bytes] = {}
+        for lower, _, value in self.fields:
+            self._first.setdefault(lower, value)
+
+    def get(self, name: bytes, default: bytes = b"") -> bytes:
+        """Value of the first field called `name`."""
+        return self._first.get(name, default)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._first
+
+    def all(self, name: bytes) -> list[bytes]:
+        if name not in self._first:
+            return []
+        return [value for lower, _, value in self.fields if lower == name]
+
+    def without(self, name: bytes) -> Headers:
+        return Headers([(spelled, value) for lower, spelled, value in self.fields if lower != name])
+
+    def options(self) -> set[bytes]:
+        """What the `Connection` fields name, in lower case."""
+        fields = self.all(b"connection")
+        return {option.strip().lower() for value in fields for option in value.split(b",")}
+
+    def end_to_end(self) -> list[tuple[bytes, bytes, bytes]]:
+        """The fields that a proxy passes on."""
+        dropped = HOP_BY_HOP | self.options() if b"connection" in self._first else HOP_BY_HOP
+        return [field for field in self.fields if field[0] not in dropped]
+
+    def recorded(self, names: frozenset[bytes]) -> list[tuple[str, str]]:
+        """The fields an `Exchange` keeps, as text."""
+        return [
+            (lower.decode("latin-1"), value.decode("latin-1"))
+            for lower, _, value in self.fields
+            if lower in names or lower.startswith(_OURS)
+        ]
 
 
-def connection_options(fields: Fields) -> set[bytes]:
-    """What the `Connection` fields name, in lower case."""
-    return {
-        option.strip().lower()
-        for name, value in fields
-        if name.lower() == b"connection"
-        for option in value.split(b",")
-    }
-
-
-def end_to_end(fields: Fields) -> Fields:
-    """The fields that a proxy passes on."""
-    options = connection_options(fields)
-    dropped = HOP_BY_HOP | options if options else HOP_BY_HOP
-    return [field for field in fields if field[0].lower() not in dropped]
+def is_ours(lower: bytes) -> bool:
+    """`x-driftline-*`: addressed to the sidecar, not to the upstream."""
+    return lower.startswith(_OURS)
 
 
 def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"%b\r\n%b\r\n" % (start_line, b"".join([b"%b: %b\r\n" % field for field in fields]))
-
-
-def recorded(fields: Fields, names: frozenset[bytes]) -> list[tuple[str, str]]:
-    """The fields an `Exchange` keeps, as text."""
-    kept = []
-    for name, value in fields:
-        lower = name.lower()
-        if lower in names or lower.startswith(_OURS):
-            kept.append((lower.decode("latin-1"), value.decode("latin-1")))
-    return kept
-
-
-def is_ours(name: bytes) -> bool:
-    """`x-driftline-*`: addressed to the sidecar, not to the upstream."""
-    return name[:12].lower() == _OURS

@@ -121,25 +121,25 @@ class Relay:
 
     def refusal(self, transaction: Transaction) -> Refusal | None:  # noqa: PLR0911  # a list of cases
         """Why this request may not go to an upstream."""
-        limits = self.settings.limits
-        if transaction.version not in ("1.0", "1.1"):
-            return Refusal(505, f"HTTP/{transaction.version} is not spoken here", "http_version")
-        if transaction.method == b"CONNECT":
+        limits, request = self.settings.limits, transaction.request
+        if request.version not in ("1.0", "1.1"):
+            return Refusal(505, f"HTTP/{request.version} is not spoken here", "http_version")
+        if request.method == b"CONNECT":
             return Refusal(
                 405, "CONNECT is for forward proxies; this is a reverse proxy", "method_not_allowed"
             )
-        hosts = sum(name.lower() == b"host" for name, _ in transaction.fields)
-        if hosts > 1 or (hosts == 0 and transaction.version == "1.1"):
+        hosts = len(request.headers.all(b"host"))
+        if hosts > 1 or (hosts == 0 and request.version == "1.1"):
             return Refusal(
                 400, f"{hosts or 'no'} Host headers; HTTP/1.1 needs one (RFC 9112 §3.2)", "bad_host"
             )
-        if transaction.chunked_request and transaction.version == "1.0":
+        if request.chunked and request.version == "1.0":
             return Refusal(400, "chunked framing in an HTTP/1.0 request (RFC 9112 §6.1)", "bad_http")
-        if sum(len(name) + len(value) + 4 for name, value in transaction.fields) > limits.header_bytes:
+        if request.size > limits.header_bytes:
             return Refusal(
                 431, f"the request header is larger than {limits.header_bytes} bytes", "header_too_large"
             )
-        if limits.body_bytes and (transaction.length or 0) > limits.body_bytes:
+        if limits.body_bytes and (request.length or 0) > limits.body_bytes:
             return Refusal(
                 413, f"the request body is larger than {limits.body_bytes} bytes", "body_too_large"
             )
@@ -151,19 +151,21 @@ class Relay:
 
     def answer_locally(self, transaction: Transaction) -> None:
         """`/-/live` and `/-/ready`."""
-        path = transaction.path
-        if path == "/-/live":
-            status, body = 200, {"status": "live"}
-        elif path == "/-/ready":
+        path = transaction.request.path
+        status, facts = 200, {"status": "live"}
+        if path == "/-/ready":
             ready = self.pool.ready and not self.draining
-            status, body = (200, {"status": "ready"}) if ready else (503, {"status": "not ready"})
-            if not ready:
-                body |= {"upstreams": self.pool.problems()}  # type: ignore[dict-item]
-        else:
-            status, body = 404, {"error": f"{path} is not known; /-/live and /-/ready are"}
+            facts = {"status": "ready"} if ready else {"status": "not ready", **self.pool.problems()}
+            status = 200 if ready else 503
+        elif path != "/-/live":
+            transaction.fail(
+                404, "complete", f"{path} is not known; /-/live and /-/ready are", code="not_found"
+            )
+            return
         fields: headers.Fields = [] if transaction.keep_alive else [(b"Connection", b"close")]
-        payload = replies.reply(status, json.dumps(body).encode() + b"\n", b"application/json", fields)
-        if transaction.head_only:
-            payload = payload[: payload.index(b"\r\n\r\n") + 4]
+        body = json.dumps(facts).encode() + b"\n"
+        payload = replies.reply(status, body, b"application/json", fields)
+        if transaction.request.method == b"HEAD":
+            payload = payload.removesuffix(body)
         transaction.respond(payload, status)
         transaction.finish("complete")

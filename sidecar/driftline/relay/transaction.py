@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, NamedTuple
 
 from driftline.exchange import NEVER, Exchange, Outcome, Usage
-from driftline.relay import headers, replies
+from driftline.relay import replies
 from driftline.relay.counters import column
-from driftline.relay.headers import Fields
+from driftline.relay.headers import RECORDED_REQUEST, RECORDED_RESPONSE, Fields, Headers
 from driftline.relay.keeper import BodyKeeper
-from driftline.relay.tracecontext import (
-    SAMPLED,
-    format_traceparent,
-    new_span_id,
-    new_trace_id,
-    parse_traceparent,
-    parse_tracestate,
-)
+from driftline.relay.request import Request, Trace
 from driftline.relay.usage import UsageCutter, asking
 
 if TYPE_CHECKING:
@@ -27,8 +19,6 @@ if TYPE_CHECKING:
     from driftline.relay.upstream import UpstreamConnection
 
 _STARTED, _ACTIVE = column("started"), column("active")
-_GENERATIONS = re.compile(r"/v1/(?:chat/)?completions$")
-"""The endpoints whose streams count tokens only when asked."""
 _UPLOAD_BUFFER = 256 * 1024
 _BODILESS_STATUS = frozenset({204, 304})
 
@@ -49,7 +39,6 @@ class Transaction:
         "_out",
         "_out_size",
         "attached_at",
-        "chunked_request",
         "client",
         "connected",
         "cutter",
@@ -57,45 +46,33 @@ class Transaction:
         "done",
         "endpoint",
         "error",
-        "expects_continue",
-        "fields",
         "finished_request",
         "first_byte",
         "first_content",
-        "head_only",
         "keep_alive",
         "last_byte",
         "last_content",
-        "length",
-        "method",
         "model",
         "overhead_chunks",
         "overhead_first_byte",
         "overhead_request",
-        "parent_span_id",
         "reads",
         "received_at",
         "refusal",
         "relay",
+        "request",
         "request_keeper",
         "request_sent",
         "responding",
-        "response_fields",
+        "response_headers",
         "response_keeper",
-        "span_id",
         "started",
         "status",
         "stream",
         "t0",
-        "target",
-        "trace_flags",
-        "trace_id",
-        "tracestate",
-        "trailers",
-        "upgrade",
+        "trace",
         "upstream",
         "usage",
-        "version",
     )
 
     def __init__(self, client: ClientConnection, read_at: int) -> None:
@@ -103,18 +80,10 @@ class Transaction:
         self.relay = client.relay
         self.t0 = read_at
         self.received_at = time_ns()
-        # The request, as the parser reports it.
-        self.method = b""
-        self.target = b""
-        self.version = ""
-        self.fields: Fields = []
-        self.trailers: Fields = []
-        self.length: int | None = None
-        self.chunked_request = False
-        self.expects_continue = False
+        self.request = Request()
+        self.trace: Trace = None  # type: ignore[assignment]  # there once it is `started`
         self.keep_alive = False
-        self.upgrade = False
-        self.head_only = False
+        """The client's connection goes on after this."""
         self.finished_request = False
         self.refusal: Refusal | None = None
         # What goes to the upstream: pieces not written yet, and a body that is held to be looked at.
@@ -131,12 +100,9 @@ class Transaction:
         self.started = False
         self.done = False
         self.error = ""
-        self.trace_id = self.span_id = self.parent_span_id = b""
-        self.trace_flags = 0
-        self.tracestate = ""
         self.request_keeper = BodyKeeper()
         self.response_keeper = BodyKeeper()
-        self.response_fields: Fields = []
+        self.response_headers = Headers([])
         self.status = 0
         self.stream = False
         self.model = ""
@@ -150,67 +116,24 @@ class Transaction:
 
     # The request arrives.
 
-    @property
-    def path(self) -> str:
-        return self.target.partition(b"?")[0].decode("latin-1")
-
-    def head_complete(self) -> None:
-        """The request's header is whole: fix what depends on it."""
-        self.head_only = self.method == b"HEAD"
-        options = headers.connection_options(self.fields)
-        self.keep_alive = self.version == "1.1" and b"close" not in options
-        self.upgrade = b"upgrade" in options and (
-            headers.first(self.fields, b"upgrade") or b""
-        ).lower() not in (
-            b"",
-            b"h2c",
-        )
-        for name, value in self.fields:
-            lower = name.lower()
-            if lower == b"content-length":
-                self.length = int(value)
-            elif lower == b"transfer-encoding":
-                self.chunked_request = True
-            elif lower == b"expect":
-                self.expects_continue = value.lower() == b"100-continue"
+    def head_complete(self, method: bytes, version: str) -> None:
+        """The request's header is whole: decide what depends on it."""
+        request, settings = self.request, self.relay.settings.relay
+        request.complete(method, version)
+        self.keep_alive = request.keep_alive
         self.start()
-        if self._may_ask_for_usage():
-            self._held = []
+        if request.generates():
+            self.usage = "not_requested"
+            if settings.inject_usage and (request.length or 0) <= settings.inspect_body_bytes:
+                self._held = []
 
     def start(self) -> None:
         """From here on there will be a record."""
-        self._begin_trace()
+        self.trace = Trace(self.request.headers, self.relay.sampler)
         self.started = True
         cells = self.relay.row.cells
         cells[_STARTED] += 1
         cells[_ACTIVE] += 1
-
-    def _begin_trace(self) -> None:
-        parents = [value for name, value in self.fields if name.lower() == b"traceparent"]
-        parent = parse_traceparent(parents[0]) if len(parents) == 1 else None
-        self.span_id = new_span_id()
-        if parent:
-            self.trace_id, self.parent_span_id, flags = parent
-            sampled = self.relay.sampler.sampled(self.trace_id, flags)
-            self.tracestate = parse_tracestate(
-                *(value for name, value in self.fields if name.lower() == b"tracestate")
-            )
-        else:
-            self.trace_id, flags = new_trace_id(), 0
-            sampled = self.relay.sampler.sampled(self.trace_id, None)
-        self.trace_flags = (flags & ~SAMPLED) | sampled
-
-    def _may_ask_for_usage(self) -> bool:
-        settings = self.relay.settings.relay
-        if self.method != b"POST" or not _GENERATIONS.search(self.path):
-            return False
-        content_type = headers.first(self.fields, b"content-type") or b""
-        encoding = headers.first(self.fields, b"content-encoding") or b"identity"
-        if not content_type.lower().startswith(b"application/json") or encoding.lower() != b"identity":
-            return False
-        self.usage = "not_requested"
-        fits = self.length is None or self.length <= settings.inspect_body_bytes
-        return settings.inject_usage and fits
 
     def request_body(self, data: bytes) -> None:
         self.request_keeper.append(data)
@@ -224,10 +147,11 @@ class Transaction:
                 return
             data = b"".join(self._held)
             self._held = None
-        self._queue(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked_request else data)
+        self._queue(self.request.framed(data))
 
     def request_complete(self) -> None:
         self.finished_request = True
+        request = self.request
         if self._held is not None:
             ask = asking(b"".join(self._held))
             self._held = None
@@ -235,12 +159,12 @@ class Transaction:
             self.usage = ask.usage
             if ask.usage == "injected":
                 self.cutter = UsageCutter()
-            if self.length is not None:
-                self.length = len(ask.body)
+            if request.length is not None:
+                request.length = len(ask.body)
             if ask.body:
-                self._queue(b"%x\r\n%b\r\n" % (len(ask.body), ask.body) if self.chunked_request else ask.body)
-        if self.chunked_request:
-            self._queue(headers.head(b"0", headers.end_to_end(self.trailers)))
+                self._queue(request.framed(ask.body))
+        if request.chunked:
+            self._queue(request.end())
 
     @property
     def held(self) -> bool:
@@ -249,10 +173,9 @@ class Transaction:
 
     def promise_to_continue(self) -> bool:
         """Whether the client waits for a `100 Continue` that nobody but us can send, because the body is held."""
-        if not (self.held and self.expects_continue):
+        if not (self.held and self.request.expects_continue):
             return False
-        self.expects_continue = False
-        self.fields = [field for field in self.fields if field[0].lower() != b"expect"]
+        self.request.continue_promised()
         return True
 
     def _queue(self, data: bytes) -> None:
@@ -275,7 +198,10 @@ class Transaction:
         self.attached_at = now = monotonic_ns()
         self.connected = now - self.t0
         self.upstream = upstream
-        self._out.insert(0, self._head_for(endpoint))
+        preserve_host = self.relay.settings.relay.preserve_host
+        self._out.insert(
+            0, self.request.head_for(endpoint.authority, self.trace, preserve_host=preserve_host)
+        )
         upstream.serve(self)
         self.flush()
 
@@ -293,60 +219,37 @@ class Transaction:
                 waited = max(self.dispatched_at - self.client.read_at, 0)
                 self.overhead_request = waited + now - max(self.attached_at, self.client.read_at)
 
-    def _head_for(self, endpoint: Endpoint) -> bytes:
-        preserve_host = self.relay.settings.relay.preserve_host
-        fields: Fields = []
-        host_seen = False
-        for name, value in headers.end_to_end(self.fields):
-            lower = name.lower()
-            if (
-                headers.is_ours(lower)
-                or lower == b"traceparent"
-                or (lower == b"tracestate" and not self.tracestate)
-            ):
-                continue
-            if lower == b"host":
-                host_seen = True
-                fields.append((name, value if preserve_host else endpoint.authority))
-            elif lower == b"content-length" and self.length is not None:
-                fields.append((name, b"%d" % self.length))
-            else:
-                fields.append((name, value))
-        if not host_seen:  # HTTP/1.0
-            fields.insert(0, (b"Host", endpoint.authority))
-        if self.chunked_request:
-            fields.append((b"Transfer-Encoding", b"chunked"))
-        if self.upgrade:
-            fields += [
-                (b"Connection", b"Upgrade"),
-                (b"Upgrade", headers.first(self.fields, b"upgrade") or b""),
-            ]
-        fields.append((b"traceparent", format_traceparent(self.trace_id, self.span_id, self.trace_flags)))
-        return headers.head(b"%b %b HTTP/1.1" % (self.method, self.target), fields)
-
     # The response begins.
 
-    def response_head(self, status: int, fields: Fields, *, closes: bool) -> Fields:
+    def response_head(self, status: int, received: Headers, *, closes: bool) -> Fields:
         """Note what the upstream answered; the header fields that the client gets."""
         self.status = status
-        self.response_fields = fields
+        self.response_headers = received
         self.responding = True
-        content_type = headers.first(fields, b"content-type") or b""
-        self.stream = content_type.lower().startswith(b"text/event-stream")
-        encoded = headers.first(fields, b"content-encoding")
-        if not self.stream or status != 200 or encoded:
+        self.stream = received.get(b"content-type").lower().startswith(b"text/event-stream")
+        if not self.stream or status != 200 or b"content-encoding" in received:
             self.cutter = None
         if closes or self.relay.draining or not self.finished_request:
             self.keep_alive = False
-        passed = headers.end_to_end(fields)
+        cut = self.cutter is not None
+        passed = [
+            (name, value)
+            for lower, name, value in received.end_to_end()
+            if not (cut and lower == b"content-length")
+        ]
+        if self.request.version == "1.1" and (cut or b"transfer-encoding" in received):
+            passed.append((b"Transfer-Encoding", b"chunked"))
         if not self.keep_alive:
             passed.append((b"Connection", b"close"))
-        if self.relay.settings.relay.trace_header:
-            passed.append((b"x-driftline-trace-id", self.trace_id.hex().encode()))
-        return passed
+        return passed + self._trace_header()
+
+    def _trace_header(self) -> Fields:
+        if not self.relay.settings.relay.trace_header:
+            return []
+        return [(b"x-driftline-trace-id", self.trace.trace_id.hex().encode())]
 
     def has_no_body(self, status: int) -> bool:
-        return self.head_only or status in _BODILESS_STATUS
+        return self.request.method == b"HEAD" or status in _BODILESS_STATUS
 
     # The end, whatever it was.
 
@@ -363,11 +266,9 @@ class Transaction:
             self.finish(outcome)
             return
         kind = "invalid_request_error" if status < 500 else "upstream_error"
-        fields: Fields = []
-        if self.trace_id and self.relay.settings.relay.trace_header:
-            fields.append((b"x-driftline-trace-id", self.trace_id.hex().encode()))
         self.keep_alive = False
-        self.respond(replies.error_reply(status, message, kind=kind, code=code, fields=fields), status)
+        reply = replies.error_reply(status, message, kind=kind, code=code, fields=self._trace_header())
+        self.respond(reply, status)
         self.finish(outcome)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -415,20 +316,20 @@ class Transaction:
         self.client.finished(self)
 
     def _exchange(self, outcome: Outcome) -> Exchange:
-        endpoint, pool = self.endpoint, self.relay.pool
+        endpoint, request, trace = self.endpoint, self.request, self.trace
         return Exchange(
-            trace_id=self.trace_id,
-            span_id=self.span_id,
-            parent_span_id=self.parent_span_id,
-            trace_flags=self.trace_flags,
-            tracestate=self.tracestate,
-            pool=pool.name,
+            trace_id=trace.trace_id,
+            span_id=trace.span_id,
+            parent_span_id=trace.parent_id,
+            trace_flags=trace.flags,
+            tracestate=trace.state,
+            pool=self.relay.pool.name,
             variant=endpoint.variant if endpoint else "",
             upstream=endpoint.address if endpoint else "",
-            method=self.method.decode("latin-1"),
-            target=self.target.decode("latin-1"),
-            request_headers=headers.recorded(self.fields, headers.RECORDED_REQUEST),
-            response_headers=headers.recorded(self.response_fields, headers.RECORDED_RESPONSE),
+            method=request.method.decode("latin-1"),
+            target=request.target.decode("latin-1"),
+            request_headers=request.headers.recorded(RECORDED_REQUEST),
+            response_headers=self.response_headers.recorded(RECORDED_RESPONSE),
             request_body=self.request_keeper.body(),
             response_body=self.response_keeper.body(),
             status=self.status,

@@ -12,7 +12,7 @@ import httptools
 
 from driftline.exchange import NEVER
 from driftline.relay import headers
-from driftline.relay.headers import Fields
+from driftline.relay.headers import Fields, Headers
 from driftline.relay.keeper import WHOLE
 from driftline.relay.usage import notable
 
@@ -128,14 +128,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _one_head(self, transaction: Transaction, block: bytes) -> None:
         if block[8:13] == b" 101 ":
-            if not transaction.upgrade:
+            if not transaction.request.upgrade:
                 raise httptools.HttpParserError("101 for a request that asked for no upgrade")
             self._open_tunnel(transaction, block)
             return
         self._parser.feed_data(block)
         status = self._parser.get_status_code()
         if status < 200:
-            if transaction.version == "1.1":
+            if transaction.request.version == "1.1":
                 transaction.client.write(block)
             self._expect_head()
         else:
@@ -143,27 +143,23 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _begin_body(self, transaction: Transaction, block: bytes, status: int) -> None:
         self._in_head = False
-        fields = self._fields
+        received = Headers(self._fields)
         bodiless = transaction.has_no_body(status)
         self._complete = bodiless or self._complete
-        self._framing = "none" if bodiless else _framing(fields)
+        self._framing = "none" if bodiless else _framing(received)
         self._keep_alive = (
             self._framing != "close"
             and self._parser.get_http_version() == "1.1"
-            and b"close" not in headers.connection_options(fields)
+            and b"close" not in received.options()
         )
-        passed = transaction.response_head(status, fields, closes=self._framing == "close")
-        modern = transaction.version == "1.1"
-        self._may_pass_raw = modern and self._framing == "chunked"
+        passed = transaction.response_head(status, received, closes=self._framing == "close")
+        chunked, modern = self._framing == "chunked", transaction.request.version == "1.1"
+        self._may_pass_raw = modern and chunked
         self._aligned = True
         if transaction.cutter is not None:
             self._pass_on = self._pass_cut
-            passed = [field for field in passed if field[0].lower() != b"content-length"]
         else:
-            unframed = self._framing == "chunked" and not modern
-            self._pass_on = self._pass_unframed if unframed else None
-        if modern and (transaction.cutter is not None or headers.first(fields, b"transfer-encoding")):
-            passed.append((b"Transfer-Encoding", b"chunked"))
+            self._pass_on = self._pass_unframed if chunked and not modern else None
         start_line = b"HTTP/1.1" + block[8 : block.index(b"\r\n")]
         self._reply_head = headers.head(start_line, passed)
 
@@ -237,7 +233,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             out += cutter.flush()
         self._aligned = ends_aligned and not cutter.holding
-        if transaction.version != "1.1":
+        if transaction.request.version != "1.1":
             return out
         return _chunk(out) + headers.head(b"0", self._trailers) if self._complete else _chunk(out)
 
@@ -313,7 +309,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if transaction.responding:
             if transaction.cutter is not None and (held := transaction.cutter.flush()):
-                transaction.client.write(_chunk(held) if transaction.version == "1.1" else held)
+                transaction.client.write(_chunk(held) if transaction.request.version == "1.1" else held)
             transaction.fail(
                 502, "upstream_broken", f"{message} in the middle of the response", code="upstream_broken"
             )
@@ -321,11 +317,11 @@ class UpstreamConnection(asyncio.Protocol):
             transaction.fail(502, "upstream_failed", f"{message} before it answered", code="upstream_failed")
 
 
-def _framing(fields: Fields) -> str:
+def _framing(received: Headers) -> str:
     """How the body's end is known (RFC 9112 §6.3)."""
-    if headers.first(fields, b"transfer-encoding"):
+    if b"transfer-encoding" in received:
         return "chunked"
-    return "length" if headers.first(fields, b"content-length") is not None else "close"
+    return "length" if b"content-length" in received else "close"
 
 
 def _chunk(body: bytes) -> bytes:
