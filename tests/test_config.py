@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.cli import main
-from driftline.config import Config, ConfigError, load, masked
+from driftline.config import Config, ConfigError, load, masked, upstream_flag
 
 UPSTREAM = {"pools": [{"endpoints": [{"url": "http://127.0.0.1:8000"}]}]}
 
@@ -32,7 +32,8 @@ BAD = {
     "drift:\n  slott: 5m": "d.yaml:2: drift.slott: is not a key; did you mean slot?",
     "admin:\n  tokn: x": "d.yaml:2: admin.tokn: is not a key; did you mean token?",
     "listen: 8080": "d.yaml:1: listen: Expected `str`, got `int`",
-    "relays: 0": "d.yaml:1: the configuration: relays is 0; it goes from 1 to 64",
+    "relays: 0": "d.yaml:1: relays: Expected `int` >= 1",
+    "relays: 2\nlisten: nowhere": "d.yaml:2: listen: 'nowhere' is not an address to listen on: write host:port",
     "listen: a\nlisten: b": "d.yaml:2: listen is there twice; keep one",
     "listen: [": "d.yaml:1: not YAML: ",
     "- a": "d.yaml:1: a configuration is a mapping of keys such as `listen: 127.0.0.1:8080`",
@@ -92,6 +93,13 @@ def test_variables_that_are_no_keys_are_ignored():
     """Kubernetes sets DRIFTLINE_PORT and DRIFTLINE_SERVICE_HOST for a service of that name."""
     environ = {"DRIFTLINE_PORT": "tcp://10.0.0.1:8080", "DRIFTLINE_SERVICE_HOST": "10.0.0.1"}
     assert load(None, environ) == Config()
+
+
+def test_an_error_of_a_flag_names_the_flag():
+    with pytest.raises(
+        ConfigError, match=r"^--upstream: pools\[0\]\.endpoints\[0\]: '127\.0\.0\.1:8000' is not an upstr"
+    ):
+        load(None, {}, {"pools": upstream_flag("127.0.0.1:8000")})
 
 
 def test_secrets_are_masked(tmp_path):

@@ -138,6 +138,17 @@ async def test_sigterm_lets_streams_end_and_exits_with_0(tmp_path):
         streams = [asyncio.create_task(stream(session, running.url, event)) for event in started]
         await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), DEADLINE)
         os.kill(running.process.pid, signal.SIGTERM)
+
+        async def refused():
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", aiohttp.client.URL(running.url).port)
+            except ConnectionRefusedError:
+                return True
+            writer.close()
+            return False
+
+        await until(refused, "new clients are left waiting instead of being refused")
+        assert not any(task.done() for task in streams)
         assert await asyncio.gather(*streams) == ["complete"] * STREAMS
         assert await asyncio.to_thread(running.process.stop) == 0
 

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 import yaml
@@ -30,6 +30,8 @@ _NOT_KEYS = frozenset({"CONFIG", "LOG", "LOG_LEVEL", "CACHE", "REQUIRE_STACK"})
 """Variables with our prefix that are not paths to keys."""
 _SECRET = re.compile(r"token|secret|password|authorization|api[-_]?key", re.IGNORECASE)
 _MASK = "********"
+_FLAGS = {"pools": "--upstream", "admin.listen": "--admin", "state_dir": "--state-dir"}
+"""Keys whose flag has another name."""
 
 
 class AdminSettings(Settings, frozen=True, kw_only=True):
@@ -56,7 +58,7 @@ class Config(Settings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8080"
     """Where clients connect: `host:port`, `[v6]:port`, or `:port` for all interfaces."""
     admin: AdminSettings = AdminSettings()
-    relays: int = 1
+    relays: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Relay processes; they share the port."""
     relay: RelaySettings = RelaySettings()
     state_dir: str = "./.driftline"
@@ -72,13 +74,6 @@ class Config(Settings, frozen=True, kw_only=True):
     capture: CaptureSettings = CaptureSettings()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
-
-    def __post_init__(self) -> None:
-        Address(self.listen)
-        if not 1 <= self.relays <= 64:
-            raise ValueError(f"relays is {self.relays}; it goes from 1 to 64")
-        if len(self.pools) > 1:
-            raise ValueError("pools has more than one entry; routes between pools are not built yet")
 
     def data_plane(self, environ: Mapping[str, str]) -> DataPlane:
         """The part that relays are told."""
@@ -113,23 +108,32 @@ def load(
         document.set(key, value, f"{_PREFIX}{key.upper().replace('.', '__')}")
     for key, value in (flags or {}).items():
         if value is not None:
-            document.set(key, value, f"--{key.rpartition('.')[0] or key}")
+            document.set(key, value, _FLAGS.get(key, f"--{key}"))
     try:
         config = msgspec.convert(document.values, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(document.explain(error)) from None
     checks: list[tuple[str, Callable[[], object]]] = [
+        ("$.listen", lambda: Address(config.listen)),
+        ("$.pools", lambda: _one_pool(config.pools)),
+    ]
+    only_serving: list[tuple[str, Callable[[], object]]] = [
         ("$.drift.features", lambda: FeatureReader(config.drift.features)),
         ("$.prices", lambda: TokenPricer(config.prices)),
         ("$.exporters", lambda: presets.check(config.exporters, environ)),
         ("", lambda: Sampler.from_env(environ)),
     ]
-    for place, check in checks if serving else []:
+    for place, check in [*checks, *(only_serving if serving else [])]:
         try:
             check()
         except ValueError as error:
             raise ConfigError(document.located(place, str(error))) from None
     return config
+
+
+def _one_pool(pools: list[Pool]) -> None:
+    if len(pools) > 1:
+        raise ValueError(f"there are {len(pools)}; routes between pools are not built yet, so keep one")
 
 
 def upstream_flag(url: str) -> list[dict[str, Any]]:

@@ -92,8 +92,6 @@ class Exchange(msgspec.Struct, array_like=True, kw_only=True):
     usage: Usage = ""
     usage_event: bytes = b""
     """JSON of the last event that held usage."""
-    finish_event: bytes = b""
-    """JSON of the last event that held a finish reason."""
     reads: int = 0
     """Socket reads that carried response body."""
     overhead_request: int = NEVER

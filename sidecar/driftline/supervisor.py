@@ -144,6 +144,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._incarnations = 0
         self._sockets: list[socket.socket] = []
+        self._listening: list[socket.socket] = []
+        """Those of the data port."""
         self._observer: Process
         self._relays: list[Process] = []
         self._keepers: set[asyncio.Task[None]] = set()
@@ -177,7 +179,7 @@ class Supervisor:
 
     def _open(self) -> tuple[list[socket.socket], socket.socket]:
         config = self._config
-        data = listen_many(Address(config.listen), config.relays)
+        data = self._listening = listen_many(Address(config.listen), config.relays)
         self._sockets += data
         admin = listen(Address(config.admin.listen))
         self._sockets.append(admin)
@@ -280,6 +282,9 @@ class Supervisor:
     async def _shut_down(self) -> None:
         grace = self._config.timeouts.drain
         _log.info("stopping: requests in flight have %g s", grace)
+        # The relays hold the last descriptors now: when they stop accepting, clients are refused, not left waiting.
+        for sock in self._listening:
+            sock.close()
         await asyncio.gather(*(relay.stop(grace + 5) for relay in self._relays))
         await self._observer.stop(_OBSERVER_GRACE)
         _log.info("stopped")

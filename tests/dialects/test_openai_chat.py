@@ -226,12 +226,6 @@ def test_usage_of_a_stream_nobody_counted():
     assert streamed(events[0], done=False, outcome="client_closed").usage is None
 
 
-def test_the_scanned_finish_reason_stands_in_for_a_lost_one():
-    """Where the record was cut before it."""
-    event = b'{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}'
-    assert streamed(delta(content="x"), done=False, finish_event=event).finish_reasons == ["tool_call"]
-
-
 def test_vllm_streams_a_tool_call():
     """Its arguments arrive in pieces, after an event with its id and name."""
     call = dialects.read(recorded("python-frontend-0.32/chat-tool-stream"))

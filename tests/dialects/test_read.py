@@ -95,7 +95,6 @@ def test_no_bytes_raise(path, request, response, framed, dropped, streamed, stat
             stream=streamed,
             status=status,
             usage_event=scanned,
-            finish_event=scanned,
         )
     )
     assert isinstance(call, Call)

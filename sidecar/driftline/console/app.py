@@ -122,12 +122,9 @@ def _answer(value: Any, status: int = 200) -> web.Response:
 
 def _problem(status: int, message: str) -> web.HTTPException:
     error = {"error": {"message": message, "type": HTTPStatus(status).phrase.lower().replace(" ", "_")}}
-    kinds: dict[int, type[web.HTTPException]] = {
-        400: web.HTTPBadRequest,
-        404: web.HTTPNotFound,
-        409: web.HTTPConflict,
-    }
-    return kinds[status](text=json.dumps(error), content_type="application/json")
+    raised = web.HTTPException(text=json.dumps(error), content_type="application/json")
+    raised.set_status(status)
+    return raised
 
 
 def _number(text: str, name: str, most: int) -> int:
@@ -145,6 +142,9 @@ async def _in_json(request: web.Request, handler: Handler) -> web.StreamResponse
         raise _problem(404, str(error.args[0])) from None
     except ValueError as error:
         raise _problem(400, str(error)) from None
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        raise _problem(405, f"{request.method} is not for {request.path}; {allowed} is") from None
     except web.HTTPNotFound as error:
         if error.content_type == "application/json":
             raise

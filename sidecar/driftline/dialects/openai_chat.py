@@ -103,8 +103,6 @@ def _read_stream(call: Call) -> None:
                 growing.finish = choice.finish_reason
             if choice.delta is not None:
                 contents += growing.take(choice.delta)
-    for index, finish in openai_stream.scanned_finish(call).items():
-        choices.setdefault(index, _Growing()).finish = finish
     call.output_messages = [growing.message() for _, growing in sorted(choices.items())]
     openai_stream.read_chunks(call, chunks, done=done, contents=contents)
 

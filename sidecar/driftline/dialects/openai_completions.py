@@ -80,7 +80,6 @@ def _read_stream(call: Call) -> None:
                 contents += 1
             if choice.finish_reason is not None:
                 finishes[choice.index] = choice.finish_reason
-    finishes |= openai_stream.scanned_finish(call)
     call.output_messages = [
         _message("".join(texts.get(index, ())), finishes.get(index)) for index in sorted({*texts, *finishes})
     ]

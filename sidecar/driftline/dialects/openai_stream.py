@@ -64,11 +64,5 @@ def at_least(call: Call, contents: int) -> Usage | None:
     return Usage(output_tokens=contents, partial=True) if contents and not call.truncated_record else None
 
 
-def scanned_finish(call: Call) -> dict[int, str]:
-    """Finish reasons by choice, of the last event that held one."""
-    event = _scanned(call.exchange.finish_event)
-    return {c.index: c.finish_reason for c in (event.choices if event else ()) if c.finish_reason}
-
-
 def _scanned(event: bytes) -> Chunk | None:
     return _CHUNK.decode(event) if event else None

@@ -161,7 +161,8 @@ class Service:
         return [detail(call) for call in self._recent.of_trace(trace_id)]
 
     def drift(self) -> dict[str, Any]:
-        return {"series": self._drift.series(), "clock": self._drift.detector.clock}
+        detector = self._drift.detector
+        return {"series": self._drift.series(), "clock": detector.clock, "slot_ends_at": detector.slot_end}
 
     def incidents(self) -> list[Any]:
         return self._drift.detector.incidents()

@@ -22,6 +22,8 @@ from driftline.relay.transaction import Refusal, Transaction
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.25
 _PROBE_SECONDS = 1.0
+_QUEUE_SECONDS = 0.1
+"""A draining relay accepts what already waits in its queue: closing would reset it."""
 _IDLE_DRAIN_SECONDS = 5.0
 """A draining relay keeps idle connections this long, for a request that may be on its way."""
 
@@ -93,6 +95,7 @@ class Relay:
         idle_until = loop.time() + min(_IDLE_DRAIN_SECONDS, grace)
         self.draining = True
         self.row["ready"] = 0
+        await asyncio.sleep(_QUEUE_SECONDS)
         for server in self._servers:
             server.close()
         while self.clients and loop.time() < deadline:
