@@ -98,7 +98,8 @@ def test_the_demo_shows_longer_prompts_being_noticed(scratch):
         assert running.end() == 0
     explanation = next(line for line in running.lines if "input_tokens of simulated-8b moved" in line)
     assert re.search(
-        r"[\d.]+% of [\d,]+ calls in 3s were .* tokens, against [\d.]+% of the reference", explanation
+        r"moved over 3s \([\d,]+ calls\): .* tokens went from [\d.]+% to [\d.]+%.*; PSI is [\d.]+ where [\d.]+ is allowed",
+        explanation,
     )
     assert all(call["model"] == "simulated-8b" and call["input_tokens"] > 1_000 for (call,) in calls)
     assert any("incident on input_tokens closed: " in line for line in running.lines)
