@@ -181,6 +181,17 @@ async def test_an_upstream_that_fails_in_the_middle_ends_the_client_without_a_pr
         assert (await r.records.one()).outcome == "upstream_broken"
 
 
+async def test_a_body_that_is_not_chunked_as_it_says_ends_the_client_after_the_head():
+    async with rig() as r:
+        client = await r.client()
+        await client.sends(GET)
+        upstream = await r.upstream.accepts()
+        await upstream.reads_until(b"\r\n\r\n")
+        await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+        assert (await client.reads_all()).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (await r.records.one()).outcome == "upstream_broken"
+
+
 async def test_a_response_without_a_length_ends_with_its_connection():
     async with rig() as r:
         client = await r.client()

@@ -308,6 +308,8 @@ class UpstreamConnection(asyncio.Protocol):
         if transaction is None:
             return
         if transaction.responding:
+            if self._reply_head:
+                transaction.client.write(self._reply_head)
             if transaction.cutter is not None and (held := transaction.cutter.flush()):
                 transaction.client.write(_chunk(held) if transaction.request.version == "1.1" else held)
             transaction.fail(
