@@ -140,7 +140,7 @@ def test_a_relay_loads_nothing_of_the_telemetry_plane():
     ours = {
         name.split(".")[1] for name in loaded_by("driftline.relay.__main__") if name.startswith("driftline.")
     }
-    assert ours == {"control", "exchange", "logs", "relay", "settings"}
+    assert ours == {"control", "exchange", "listeners", "logs", "relay", "settings"}
 
 
 @pytest.mark.parametrize("package", ["dialects", "drift"])

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -18,6 +21,7 @@ from driftline.simulate.upstream import SimulatedUpstream
 from tests.stack.components.http import get, get_json
 from tests.stack.components.sidecar import DRIFTLINE, sidecar
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 STREAMS = 24
 CHAT = {
     "model": "simulated-8b",
@@ -217,3 +221,64 @@ def test_an_unreachable_upstream_at_start_is_served_anyway(tmp_path):
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=DEADLINE)
         assert process.returncode == 0
+
+
+def rows(numbers):
+    """The rows of counters that relays write, by their command lines."""
+    return [Path(f"/proc/{pid}/cmdline").read_text().split("\0--row\0")[1].split("\0")[0] for pid in numbers]
+
+
+@linux
+async def test_an_observer_that_cannot_be_started_again_at_once_stops_no_traffic(tmp_path):
+    """A machine out of descriptors, processes or memory for a moment: the relays go on, and it is tried again."""
+    async with served(tmp_path) as running, aiohttp.ClientSession() as session:
+        pid = running.process.pid
+        (observer,) = pids(await health(running), "observer")
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(
+            pid, resource.RLIMIT_NOFILE, (len(list(Path(f"/proc/{pid}/fd").iterdir())), limits[1])
+        )
+        os.kill(observer, signal.SIGKILL)
+        await asyncio.sleep(1.0)
+        assert await stream(session, running.url) == "complete"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+        async def back():
+            return [None] != pids(await health(running), "observer") != [observer]
+
+        await until(back, "the observer never came back")
+
+
+@linux
+async def test_a_relay_that_starts_slowly_keeps_its_counters(tmp_path):
+    """The observer must not close the books of a relay that is alive and has not connected yet."""
+
+    async def hold_back():
+        """Stops the second relay as soon as it exists, for longer than the observer takes to look twice."""
+        while True:
+            for folder in Path("/proc").glob("[0-9]*"):
+                try:
+                    command = (folder / "cmdline").read_text()
+                    parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                    ours = str(tmp_path) in Path(f"/proc/{parent}/cmdline").read_text()
+                except OSError:
+                    continue
+                if ours and "driftline.relay" in command and "\0--row\0002\0" in command:
+                    os.kill(int(folder.name), signal.SIGSTOP)
+                    await asyncio.sleep(5.0)
+                    os.kill(int(folder.name), signal.SIGCONT)
+                    return int(folder.name)
+            await asyncio.sleep(0.005)
+
+    held_back = asyncio.create_task(hold_back())
+    async with served(tmp_path, "--relays", "2") as running:
+        slow = await held_back
+        (other,) = {*pids(await health(running), "relay")} - {slow}
+        os.kill(other, signal.SIGKILL)
+
+        async def restarted():
+            now = pids(await health(running), "relay")
+            return None not in now and other not in now and now
+
+        now = await until(restarted, "the relay never came back")
+        assert len({*rows(now)}) == 2

@@ -12,6 +12,9 @@ import msgspec
 
 from driftline.exchange import NEVER, Exchange
 
+UNKNOWN = "unknown"
+"""The model of a call that names none."""
+
 Operation = Literal["chat", "text_completion", "embeddings"]
 
 Unread = Literal["request_not_json", "request_encoding", "response_not_json", "response_encoding"]
@@ -187,7 +190,7 @@ class Call(msgspec.Struct):
     @property
     def model(self) -> str:
         """The label of everything keyed by model: what was asked for, else what answered, else `unknown`."""
-        return self.request_model or self.response_model or "unknown"
+        return self.request_model or self.response_model or UNKNOWN
 
     @property
     def finish_reasons(self) -> list[str]:

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import yaml
@@ -232,6 +232,9 @@ class _Document:
             place = f"{place}.{unknown[1]}"
             hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
             problem = f"is not a key; {hint}"
+        permitted = _permitted_at(place) if problem.startswith("Invalid enum value") else []
+        if permitted:
+            problem = f"{problem.removeprefix('Invalid enum value ')} is not one of {', '.join(permitted)}"
         return self.located(place, problem)
 
     def located(self, place: str, problem: str) -> str:
@@ -279,6 +282,13 @@ def _fields_at(place: str) -> list[str]:
     return [field.encode_name for field in msgspec.structs.fields(kind)] if _is_struct(kind) else []
 
 
+def _permitted_at(place: str) -> list[str]:
+    """The words that may stand at a path."""
+    kind = _type_at(place)
+    literals = [option for option in [kind, *get_args(kind)] if get_origin(option) is Literal]
+    return [str(word) for option in literals for word in get_args(option)]
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """`DRIFTLINE_ADMIN__LISTEN=…` as `{"admin.listen": …}`. Text stays text; the rest is read as YAML."""
     values: dict[str, Any] = {}
@@ -287,7 +297,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if name == variable or name in _NOT_KEYS:
             continue
         key = name.lower().replace("__", ".")
-        kind = _type_at("$." + key)
+        kind = _type_at("$." + key) if key.strip(".") == key else None
         if kind is None:
             # Not an error: Kubernetes sets DRIFTLINE_PORT and the like for a service of that name.
             _log.warning("%s is not a key of the configuration: ignored", variable)
@@ -295,8 +305,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         text = environ[variable]
         try:
             values[key] = text if kind is str else yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"{variable}: {text!r} is not YAML") from None
+        except (yaml.YAMLError, ValueError):
+            raise ConfigError(f"{variable}: {text!r} is not a YAML value") from None
     return values
 
 

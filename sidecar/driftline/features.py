@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
-from driftline.call import Call
+from driftline.call import UNKNOWN, Call
 from driftline.drift.observation import Observation, Value
 from driftline.quality import adverse
 
@@ -83,7 +83,7 @@ class FeatureReader:
     def observation(self, call: Call) -> Observation | None:
         """None for a call that no model answered: its model's name is only what a client wrote."""
         exchange = call.exchange
-        if exchange.status in (0, 404):
+        if exchange.status in (0, 404) or call.model == UNKNOWN:
             return None
         values: dict[str, Value] = {}
         for name, read in self._readers:

@@ -14,7 +14,7 @@ class Address:
 
     def __init__(self, text: str) -> None:
         host, colon, port = text.rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65535:
+        if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
             raise ValueError(f"{text!r} is not an address to listen on: write host:port, [::1]:port or :port")
         self.host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104  # asked for by `:port`
         self.port = int(port)

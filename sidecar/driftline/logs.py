@@ -52,6 +52,11 @@ def configure(role: str) -> None:
     form = os.environ.get("DRIFTLINE_LOG") or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler()
     handler.setFormatter(_Text(role) if form == "text" else _Json(role))
-    logging.basicConfig(
-        level=os.environ.get("DRIFTLINE_LOG_LEVEL", "INFO").upper(), handlers=[handler], force=True
-    )
+    level = os.environ.get("DRIFTLINE_LOG_LEVEL", "INFO").upper()
+    known = level in logging.getLevelNamesMapping()
+    logging.basicConfig(level=level if known else "INFO", handlers=[handler], force=True)
+    if not known:
+        log = logging.getLogger(__name__)
+        log.warning(
+            "DRIFTLINE_LOG_LEVEL is %s; known are DEBUG, INFO, WARNING and ERROR: INFO is taken", level
+        )

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -27,6 +27,7 @@ from driftline.config import Config
 from driftline.control import Control
 from driftline.listeners import Address, listen, listen_many, spelled
 from driftline.relay.counters import Block
+from driftline.state_dir import claim
 
 _log = logging.getLogger(__name__)
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 5.0
@@ -68,6 +69,9 @@ class Process:
                 pass_fds=[*self._inherits, theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
             )
+        except OSError:
+            ours.close()
+            raise
         finally:
             theirs.close()
         self._control = await Control.over(ours)
@@ -125,7 +129,12 @@ class Process:
                 await asyncio.sleep(delay)
             if self._stopping:
                 return
-            await self.start(message)
+            try:
+                await self.start(message)
+            except OSError as error:
+                _log.error("%s cannot be started: %s; it is tried again", self.role, error)
+                await asyncio.sleep(delay)
+                continue
             changed()
 
     def _pid_was(self) -> int:
@@ -150,11 +159,13 @@ class Supervisor:
         self._relays: list[Process] = []
         self._keepers: set[asyncio.Task[None]] = set()
         self._since = time.time()
+        self._state_lock: IO[str] | None = None
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit status."""
         loop = asyncio.get_running_loop()
         try:
+            self._state_lock = claim(Path(self._config.state_dir))
             data, admin = self._open()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
@@ -164,6 +175,8 @@ class Supervisor:
             await self._observer.start(self._observer_message)
             for relay in self._relays:
                 await relay.start(self._relay_message)
+            # Before any is up: a row that the observer does not know to be alive would be settled.
+            self._changed()
             for relay in self._relays:
                 await relay.up()
             self._changed()
@@ -173,6 +186,9 @@ class Supervisor:
                 self._keep(process, message)
             await self._stop.wait()
             await self._shut_down()
+        except EOFError:
+            _log.error("a relay ended while it started; what it said stands above")
+            return 1
         finally:
             self._close()
         return 0
@@ -293,6 +309,8 @@ class Supervisor:
         for sock in self._sockets:
             sock.close()
         self._counters.close()
+        if self._state_lock is not None:
+            self._state_lock.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -123,7 +123,7 @@ async def test_what_dies_with_an_observer_is_counted(wire):
     await eventually(lambda: wire.row["sent"] == 5)
     wire.kill_observer()
     await eventually(lambda: wire.channel._transport is None)
-    Path(wire.path).unlink(missing_ok=True)  # noqa: ASYNC240  # asyncio does so itself from 3.13 on
+    Path(wire.path).unlink(missing_ok=True)  # asyncio does so itself from 3.13 on
     await wire.listen()
     await eventually(lambda: wire.row["dropped.observer_lost"] == 5)
     await eventually(lambda: wire.channel._transport)
@@ -144,6 +144,7 @@ async def test_records_gathered_when_the_channel_breaks_go_to_the_next_one(wire)
     assert wire.row["dropped.observer_lost"] == 0
 
 
+@pytest.mark.parametrize("wire", [16_000_000], indirect=True)
 async def test_a_record_beyond_the_limit_is_dropped_and_counted(wire):
     await wire.listen()
     wire.channel.start()

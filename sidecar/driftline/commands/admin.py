@@ -13,6 +13,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SECONDS = 30.0
+_TOKEN = "DRIFTLINE_ADMIN__TOKEN"  # noqa: S105  # the name of the variable
 
 
 class Admin:
@@ -40,6 +41,9 @@ class Admin:
 
 
 def _message(error: urllib.error.HTTPError) -> str:
+    if error.code == 401:
+        wrong = f"{_TOKEN} is not this sidecar's admin.token"
+        return wrong if os.environ.get(_TOKEN) else f"this sidecar asks for its admin.token: set {_TOKEN}"
     try:
         return str(json.loads(error.read())["error"]["message"])
     except (ValueError, KeyError, TypeError):
@@ -50,7 +54,7 @@ def admin_options(command: F) -> F:
     """`--admin` and the token, as an `Admin` in the parameter `admin`."""
 
     def connect(_: click.Context, __: click.Parameter, address: str) -> Admin:
-        return Admin(address, os.environ.get("DRIFTLINE_ADMIN__TOKEN", ""))
+        return Admin(address, os.environ.get(_TOKEN, ""))
 
     return click.option(
         "--admin",

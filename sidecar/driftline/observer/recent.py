@@ -86,6 +86,7 @@ def summary(call: Call) -> dict[str, Any]:
         "tpot": call.tpot,
         "duration": call.duration,
         "cost_usd": call.cost and call.cost.total / 1e9,
+        "cost_partial": call.cost and call.cost.partial,
         "signals": call.signals,
         "team": call.attribution.team,
         "product": call.attribution.product,

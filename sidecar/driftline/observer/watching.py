@@ -47,7 +47,7 @@ class DriftWatch:
         events = self.detector.tick(now)
         for event in events:
             _report(event)
-        if now - self._saved_at >= _SAVE_SECONDS and (self._writing is None or self._writing.done()):
+        if not 0 <= now - self._saved_at < _SAVE_SECONDS and (self._writing is None or self._writing.done()):
             self._saved_at = now
             self._writing = self._disk.submit(self._write, self._store.pending(self.detector))
         return events

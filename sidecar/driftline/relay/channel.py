@@ -77,11 +77,13 @@ class Channel(asyncio.Protocol):
         if transport is None or transport.is_closing():
             row.add("dropped.channel_closed")
             return
+        waiting = transport.get_write_buffer_size() + self._gathered_bytes
+        if waiting + _least_size(exchange) > self._bound:
+            row.add("dropped.channel_full")
+            return
         record = exchanges.encode(exchange)
         if len(record) > MAX_RECORD:
             row.add("dropped.too_large")
-        elif transport.get_write_buffer_size() + self._gathered_bytes + len(record) > self._bound:
-            row.add("dropped.channel_full")
         else:
             if not self._gathered:
                 asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
@@ -107,3 +109,9 @@ class Channel(asyncio.Protocol):
             self._task.cancel()
         if self._transport:
             self._transport.close()
+
+
+def _least_size(exchange: Exchange) -> int:
+    """Bytes its record takes at least: known without encoding what there is no room for."""
+    bodies = (exchange.request_body, exchange.response_body)
+    return sum(len(body.head) + len(body.tail) for body in bodies)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from driftline.relay.server import Relay
 
 _log = logging.getLogger(__name__)
+_UPGRADE_BUFFER = 64 * 1024
+"""Bytes that may wait behind a request to upgrade."""
 _LINGER = 2_000_000_000
 """Nanoseconds to read on after an error reply, as nginx does."""
 
@@ -43,7 +48,14 @@ class ClientConnection(asyncio.Protocol):
         """No further request is read from this connection."""
         self._closing = False
         self._linger_until = 0
-        self._write_paused = False
+        self.write_paused = False
+        self._heads_begun = 0
+        """In this read: the size of a read counts for a head only if nothing else is in it."""
+        self._body_left = b""
+        """Framing of a body that llhttp has left unread."""
+        self._trailer_size = 0
+        self._closed_at = 0
+        self._breaking = False
 
     # asyncio
 
@@ -55,7 +67,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.relay.clients.discard(self)
         self.relay.row.add("connections", -1)
-        self._closing = True
+        self._closing = self._deaf = True
         if self._tunnel is not None:
             self._tunnel.close()
         unanswered = [self._current, *self._waiting, self._parsing]
@@ -71,15 +83,23 @@ class ClientConnection(asyncio.Protocol):
             self._tunnel.write(data)
         elif self._upgrading:
             self._after_upgrade += data
+            if len(self._after_upgrade) > _UPGRADE_BUFFER:
+                self.pause_reading("upgrade")
         elif not self._deaf:
-            self._parse(data)
+            rest, self._after_upgrade = self._after_upgrade, b""
+            self._parse(rest + data if rest else data)
             self._advance()
 
     def _parse(self, data: bytes) -> None:
+        between, self._heads_begun = self._parsing is None, 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade = data[upgrade.args[0] :]
+            rest = data[upgrade.args[0] :]
+            if self._body_left:
+                self._read_body_after_all(rest)
+                return
+            self._after_upgrade = rest
             self._upgrading = True
         except httptools.HttpParserCallbackError:
             _log.exception("could not take a request")
@@ -87,21 +107,35 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(Refusal(400, f"not an HTTP request: {error}", "bad_http"))
         limit = self.relay.settings.limits.header_bytes
-        if self._in_head:
+        if self._in_head and (self._heads_begun == 0 or (between and self._heads_begun == 1)):
             self._head_size += len(data)
             if self._head_size > limit:
                 self._refuse(
                     Refusal(431, f"the request header is larger than {limit} bytes", "header_too_large")
                 )
 
+    def _read_body_after_all(self, rest: bytes) -> None:
+        """Go on with a body behind a head that names an upgrade which is not passed on.
+
+        llhttp stops there, body or not; Java's HTTP client offers h2c with every request. Another parser is told
+        the body's framing by a head of our own, whose events nobody hears.
+        """
+        events = _Resumed(self)
+        self._parser = httptools.HttpRequestParser(events)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % self._body_left)
+        events.heard = True
+        self._body_left = b""
+        if rest:
+            self._parse(rest)
+
     def pause_writing(self) -> None:
         """The client reads slowly: read its own upstream slowly too."""
-        self._write_paused = True
+        self.write_paused = True
         if self._current is not None and self._current.upstream is not None:
             self._current.upstream.pause_reading()
 
     def resume_writing(self) -> None:
-        self._write_paused = False
+        self.write_paused = False
         if self._current is not None and self._current.upstream is not None:
             self._current.upstream.resume_reading()
         self._advance()
@@ -109,6 +143,8 @@ class ClientConnection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        self._heads_begun += 1
+        self._trailer_size = 0
         self._parsing = Transaction(self, self.read_at)
         self._in_head = True
         self._head_began = self.read_at
@@ -121,7 +157,17 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         assert self._parsing is not None
         request = self._parsing.request
-        (request.fields if self._in_head else request.trailers).append((name, value))
+        if self._in_head:
+            request.fields.append((name, value))
+            return
+        self._trailer_size += len(name) + len(value) + 4
+        limit = self.relay.settings.limits.header_bytes
+        if self._trailer_size <= limit:
+            request.trailers.append((name, value))
+        else:
+            self._parsing.refusal = Refusal(
+                431, f"the trailers are larger than {limit} bytes", "header_too_large"
+            )
 
     def on_headers_complete(self) -> None:
         transaction = self._parsing
@@ -129,12 +175,18 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = False
         transaction.head_complete(self._parser.get_method(), self._parser.get_http_version())
         self._waiting.append(transaction)
+        request = transaction.request
+        if self._parser.should_upgrade() and not request.upgrade and (request.chunked or request.length):
+            framing = b"Transfer-Encoding: chunked", b"Content-Length: %d" % (request.length or 0)
+            self._body_left = framing[0] if request.chunked else framing[1]
 
     def on_body(self, data: bytes) -> None:
         assert self._parsing is not None
         self._parsing.request_body(data)
 
     def on_message_complete(self) -> None:
+        if self._body_left:
+            return
         assert self._parsing is not None
         self._parsing.request_complete()
         self._parsing = None
@@ -143,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Begin the next request if none is being answered; send on what arrived of the one that is."""
-        while self._current is None and self._waiting and not (self._closing or self._write_paused):
+        while self._current is None and self._waiting and not (self._closing or self.write_paused):
             self._current = self._waiting.popleft()
             self._begin(self._current)
         current = self._current
@@ -181,13 +233,23 @@ class ClientConnection(asyncio.Protocol):
         if not transaction.finished_request or transaction.refusal is not None:
             self._linger()
         elif not transaction.keep_alive:
-            self.close()
+            self._end()
         else:
+            self.read_at = monotonic_ns()
             self.resume_reading("pipelined")
             self.not_upgraded()
             if self._waiting:
                 # Not from here: the call stack would grow with the pipeline.
                 asyncio.get_running_loop().call_soon(self._advance)
+
+    def _end(self) -> None:
+        """No further request is answered here."""
+        if self._breaking:
+            self._reset()
+        elif self._waiting or self._paused_by:
+            self._linger()
+        else:
+            self.close()
 
     # Upgrades: llhttp stops after a request that names one, and what follows is either the tunnel's or, when
     # the upgrade is refused or is none that we pass on (h2c), the next request.
@@ -195,10 +257,11 @@ class ClientConnection(asyncio.Protocol):
     def not_upgraded(self) -> None:
         if self._upgrading:
             self._upgrading = False
+            self.resume_reading("upgrade")
             self._parser = httptools.HttpRequestParser(self)
-            rest, self._after_upgrade = self._after_upgrade, b""
-            if rest:
-                asyncio.get_running_loop().call_soon(self.data_received, rest)
+            if self._after_upgrade:
+                # Not from here, as below; bytes that come before then are put behind these.
+                asyncio.get_running_loop().call_soon(self.data_received, b"")
 
     def tunnel(self, upstream: asyncio.Transport) -> None:
         """The upstream switched protocols: bytes go both ways from now on, unread."""
@@ -206,6 +269,7 @@ class ClientConnection(asyncio.Protocol):
         self._upgrading = False
         if self._after_upgrade:
             upstream.write(self._after_upgrade)
+        self.resume_reading("upgrade")
 
     # Writing and closing
 
@@ -228,8 +292,22 @@ class ClientConnection(asyncio.Protocol):
         """We are not reading, so that nothing arrives is not the client's doing."""
         return bool(self._paused_by)
 
+    def break_off(self) -> None:
+        """The response ends before its end, which only the connection's end would tell: reset it instead."""
+        self._breaking = True
+
+    def _reset(self) -> None:
+        # Sends RST, which no client takes for the end of a body.
+        self._closing = self._deaf = True
+        with contextlib.suppress(OSError):
+            self.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        self.transport.abort()
+
     def close(self) -> None:
         """Let what is written leave, then close."""
+        self._closed_at = monotonic_ns()
         self._closing = self._deaf = True
         self.transport.close()
 
@@ -274,7 +352,8 @@ class ClientConnection(asyncio.Protocol):
     def check_timeouts(self, now: int) -> None:
         """Called a few times a second by the relay."""
         timeouts = self.relay.settings.timeouts
-        if self._linger_until and now > self._linger_until:
+        unread = timeouts.keep_alive and self._closed_at and now - self._closed_at > timeouts.keep_alive * 1e9
+        if unread or (self._linger_until and now > self._linger_until):
             self.transport.abort()
         if self._closing or self._tunnel is not None:
             return
@@ -287,3 +366,29 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
         elif self.idle and timeouts.keep_alive and now - self.read_at > timeouts.keep_alive * 1e9:
             self.close()
+
+
+class _Resumed:
+    """Events of a parser that was told a body's framing anew: those of the made-up head are left out."""
+
+    def __init__(self, client: ClientConnection) -> None:
+        self.heard = False
+        self._client = client
+        self.on_body = client.on_body
+        self.on_message_complete = client.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if self.heard:
+            self._client.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self.heard:
+            self._client.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.heard:
+            self._client.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.heard:
+            self._client.on_headers_complete()

@@ -13,7 +13,6 @@ the observer settles the row: what it started and nobody saw is counted as `rela
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
 from typing import IO, NamedTuple, get_args
 
@@ -89,7 +88,9 @@ class Block:
     def create(cls) -> tuple[Block, IO[bytes]]:
         """A new zeroed block and the file it lives in; keep the file open and pass its descriptor on."""
         file = tempfile.TemporaryFile(prefix="driftline-counters-")  # noqa: SIM115
-        os.ftruncate(file.fileno(), SIZE)
+        # Written, not only sized: a full disk must be an error here, and not a SIGBUS at a counter's first use.
+        file.write(bytes(SIZE))
+        file.flush()
         return cls(file.fileno()), file
 
     def row(self, index: int) -> Row:

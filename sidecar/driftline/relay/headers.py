@@ -12,6 +12,9 @@ HOP_BY_HOP = frozenset(
 )
 """RFC 9110 §7.6.1, together with whatever `Connection` names."""
 
+_NEEDED = frozenset({b"content-length", b"host"})
+"""`Connection` cannot take these off: without them a message means something else."""
+
 _OURS = b"x-driftline-"
 
 RECORDED_REQUEST = frozenset(
@@ -55,7 +58,7 @@ class Headers:
 
     def end_to_end(self) -> list[tuple[bytes, bytes, bytes]]:
         """The fields that a proxy passes on."""
-        dropped = HOP_BY_HOP | self.options() if b"connection" in self._first else HOP_BY_HOP
+        dropped = HOP_BY_HOP | (self.options() - _NEEDED) if b"connection" in self._first else HOP_BY_HOP
         return [field for field in self.fields if field[0] not in dropped]
 
     def recorded(self, names: frozenset[bytes]) -> list[tuple[str, str]]:

@@ -47,7 +47,7 @@ class Endpoint:
         oldest = monotonic() - IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()
-            if connection.idle_since > oldest and not connection.transport.is_closing():
+            if connection.idle_since > oldest and connection.silent:
                 return connection
             connection.transport.abort()
         return None
@@ -170,8 +170,8 @@ class Pool:
             except TimeoutError:
                 timed_out = True
                 problems.append(f"{endpoint.address} did not accept a connection in time")
-            except OSError as error:
-                problems.append(f"{endpoint.address}: {error.strerror or error}")
+            except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be looked up
+                problems.append(f"{endpoint.address}: {getattr(error, 'strerror', None) or error}")
             else:
                 if transaction.done:
                     endpoint.keep(connection)

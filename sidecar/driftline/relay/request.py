@@ -84,7 +84,7 @@ class Request:
         if b"content-length" in received:
             self.length = int(received.get(b"content-length"))
         self.chunked = b"transfer-encoding" in received
-        self.expects_continue = received.get(b"expect").lower() == b"100-continue"
+        self.expects_continue = version == "1.1" and received.get(b"expect").lower() == b"100-continue"
 
     @property
     def path(self) -> str:
@@ -93,7 +93,7 @@ class Request:
     @property
     def size(self) -> int:
         """Bytes of the header."""
-        return sum(len(name) + len(value) + 4 for name, value in self.fields)
+        return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
 
     def generates(self) -> bool:
         """It may be a streaming generation, with a body that can be read as it is."""
@@ -140,7 +140,7 @@ class Request:
         if b"host" not in self.headers:  # HTTP/1.0
             fields.insert(0, (b"Host", authority))
         if self.chunked:
-            fields.append((b"Transfer-Encoding", b"chunked"))
+            fields.append((b"Transfer-Encoding", b", ".join(self.headers.all(b"transfer-encoding"))))
         if self.upgrade:
             fields += [(b"Connection", b"Upgrade"), (b"Upgrade", self.upgrade)]
         fields.append((b"traceparent", format_traceparent(trace.trace_id, trace.span_id, trace.flags)))

@@ -11,6 +11,7 @@ from time import monotonic_ns
 from typing import Any, Protocol
 
 from driftline.exchange import Exchange
+from driftline.listeners import BACKLOG
 from driftline.relay import headers, replies
 from driftline.relay.client import ClientConnection
 from driftline.relay.counters import Row
@@ -55,7 +56,9 @@ class Relay:
     async def start(self, listener: socket.socket) -> None:
         """Serve connections of `listener`, which is listening already."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: ClientConnection(self), sock=listener))
+        self._servers.append(
+            await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=BACKLOG)
+        )
         self.spawn(self._sweep())
         if self._probing:
             self.spawn(self._probe())
@@ -131,6 +134,8 @@ class Relay:
             return Refusal(
                 405, "CONNECT is for forward proxies; this is a reverse proxy", "method_not_allowed"
             )
+        if request.upgrade and (request.chunked or request.length):
+            return Refusal(400, "a request to upgrade with a body is not passed on", "bad_http")
         hosts = len(request.headers.all(b"host"))
         if hosts > 1 or (hosts == 0 and request.version == "1.1"):
             return Refusal(

@@ -159,6 +159,8 @@ class Transaction:
             self.usage = ask.usage
             if ask.usage == "injected":
                 self.cutter = UsageCutter()
+                # What is compressed cannot be cut.
+                request.headers = request.headers.without(b"accept-encoding")
             if request.length is not None:
                 request.length = len(ask.body)
             if ask.body:
@@ -238,7 +240,9 @@ class Transaction:
             if not (cut and lower == b"content-length")
         ]
         if self.request.version == "1.1" and (cut or b"transfer-encoding" in received):
-            passed.append((b"Transfer-Encoding", b"chunked"))
+            passed.append(
+                (b"Transfer-Encoding", b"chunked" if cut else b", ".join(received.all(b"transfer-encoding")))
+            )
         if not self.keep_alive:
             passed.append((b"Connection", b"close"))
         return passed + self._trace_header()
@@ -263,13 +267,23 @@ class Transaction:
         self.error = message
         if self.responding:
             self.keep_alive = False
+            if not self._end_is_framed():
+                self.client.break_off()
             self.finish(outcome)
             return
         kind = "invalid_request_error" if status < 500 else "upstream_error"
         self.keep_alive = False
         reply = replies.error_reply(status, message, kind=kind, code=code, fields=self._trace_header())
+        if self.request.method == b"HEAD":
+            reply = reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         self.respond(reply, status)
         self.finish(outcome)
+
+    def _end_is_framed(self) -> bool:
+        """The client knows from the response itself where it ends."""
+        received = self.response_headers
+        framed = b"content-length" in received or b"transfer-encoding" in received
+        return framed and self.request.version == "1.1"
 
     def refuse(self, refusal: Refusal) -> None:
         self.refusal = refusal
@@ -287,6 +301,8 @@ class Transaction:
         elif timeouts.first_byte and self.first_byte == NEVER and self.request_sent != NEVER:
             if elapsed - self.request_sent > timeouts.first_byte * 1e9:
                 self._timed_out(f"the upstream sent nothing for {timeouts.first_byte:g} s")
+        elif self.client.write_paused:
+            pass  # the upstream is not silent: a client that reads slowly has us not listen
         elif timeouts.idle and self.last_byte != NEVER and elapsed - self.last_byte > timeouts.idle * 1e9:
             self._timed_out(f"the upstream paused for {timeouts.idle:g} s")
 
@@ -296,7 +312,9 @@ class Transaction:
     def client_gone(self, *, tunnelled: bool) -> None:
         """The client's connection is closed. The upstream's goes at once, so that the engine stops."""
         # A client that closes after the last event has seen everything (ai-gateway#2563).
-        seen_all = self.stream and b"data: [DONE]" in self.response_keeper.end()
+        # The last event of the responses API holds the whole response.
+        end = self.response_keeper.end(65536) if self.stream else b""
+        seen_all = b"data: [DONE]" in end[-64:] or b"event: response.completed\n" in end
         self.finish("tunnelled" if tunnelled else "complete" if seen_all else "client_closed")
 
     def finish(self, outcome: Outcome) -> None:

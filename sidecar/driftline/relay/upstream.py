@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
@@ -26,6 +27,7 @@ _CONTENT = re.compile(
 )
 """An event that carries something for the reader; the first one ends the time to first token."""
 _DONE = b"data: [DONE]"
+_READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -95,11 +97,16 @@ class UpstreamConnection(asyncio.Protocol):
                 self._parser.feed_data(data)
                 self._read_body(transaction, data, began)
         except httptools.HttpParserError as error:
-            self._broken(f"the upstream's response is not HTTP: {error}")
+            if self._complete and not self._in_head:
+                # Whole, with something behind it that is none.
+                self._messages, self._of_first = 2, len(self._bodies)
+                self._read_body(transaction, data, began)
+            else:
+                self._broken(f"the upstream's response is not HTTP: {error}")
 
     def _read_head(self, transaction: Transaction, data: bytes, began: int) -> None:
         if transaction.first_byte == NEVER:
-            transaction.first_byte = began - transaction.t0
+            transaction.first_byte = transaction.last_byte = began - transaction.t0
         self._head += data
         while self._in_head:
             end = self._head.find(b"\r\n\r\n") + 4
@@ -180,6 +187,8 @@ class UpstreamConnection(asyncio.Protocol):
         transaction.last_byte = moment = began - transaction.t0
         if self._messages > 1:
             data = self._first_message_alone(transaction)
+        elif self._complete and self._framing == "length":
+            data = b"".join(bodies)  # without a stray line end
         if bodies:
             transaction.reads += 1
             keeper = transaction.response_keeper
@@ -245,10 +254,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._of_first = len(self._bodies)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        (self._fields if self._in_head else self._trailers).append((name, value))
+        if self._messages <= 1:
+            (self._fields if self._in_head else self._trailers).append((name, value))
 
     def on_message_complete(self) -> None:
-        self._complete = self._parser.get_status_code() >= 200
+        self._complete = self._complete or self._parser.get_status_code() >= 200
+
+    @property
+    def silent(self) -> bool:
+        """Open, and nothing waits to be read: no goodbye that the loop has not come to yet."""
+        if self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), _READABLE)
+        return not poll.poll(0)
 
     # Back-pressure
 
@@ -283,7 +302,10 @@ class UpstreamConnection(asyncio.Protocol):
             and transaction is not None
             and transaction.finished_request
             and not self._tunnel
+            and not self.transport.get_write_buffer_size()
         )
+        if transaction is not None:
+            transaction.client.resume_reading("upstream")
         if in_step and not self.transport.is_closing():
             self.resume_reading()
             self.endpoint.keep(self)

@@ -109,6 +109,8 @@ def _top_level_keys(body: bytes) -> Iterator[int]:
             yield token.start()
 
 
+_EVENT_MOST = 256 * 1024
+"""Bytes of an event that are gathered; no usage event is that large, so a larger one is passed on as it comes."""
 _BOUNDARY = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
@@ -134,18 +136,19 @@ class UsageCutter:
     would be lost; it is put back where it would have been.
     """
 
-    __slots__ = ("_buffer", "_finish", "_forced", "usage_event")
+    __slots__ = ("_buffer", "_finish", "_forced", "_passing", "usage_event")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._finish = b""
         self._forced = False
+        self._passing = False
         self.usage_event = b""
         """JSON of the event that was cut."""
 
     @property
     def holding(self) -> bool:
-        return bool(self._buffer or self._finish)
+        return bool(self._buffer or self._finish or self._passing)
 
     def feed(self, data: bytes) -> bytes:
         """What may be passed on now."""
@@ -156,9 +159,17 @@ class UsageCutter:
             self._event(data[start : boundary.end()], out)
             start = boundary.end()
         self._buffer = data[start:]
+        if len(self._buffer) > _EVENT_MOST or (self._passing and self._buffer):
+            out += (self._finish, self._buffer)
+            self._finish = self._buffer = b""
+            self._passing = True
         return b"".join(out)
 
     def _event(self, event: bytes, out: list[bytes]) -> None:
+        if self._passing:
+            self._passing = False
+            out.append(event)
+            return
         usage = _USAGE.search(event) is not None
         empty = usage and _NO_CHOICES.search(event) is not None
         # An ordinary event with usage: the server sends it to everyone, so the client would have seen it too.
