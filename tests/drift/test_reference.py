@@ -23,6 +23,13 @@ def test_a_baseline_is_read_as_it_was_written(baseline):
     assert set(reference.features["refusal"].tenants) == {"a", "b"}
 
 
+def test_a_baseline_of_before_the_freeze_is_read(baseline):
+    """Files without the flag are of references that were pinned by themselves."""
+    document = msgspec.json.decode(baseline)
+    assert document.pop("frozen") is True
+    assert not Reference.decode(msgspec.json.encode(document)).frozen
+
+
 def test_the_id_is_of_the_content(baseline):
     """The same counts have one id under any name, other counts another."""
     reference = Reference.decode(baseline)

@@ -61,7 +61,9 @@ def test_a_whole_recording_is_the_reference_however_long_it_is():
 
 def test_too_short_a_recording_is_no_reference():
     calls = list(Traffic(1).calls(START, 1))
-    with pytest.raises(ValueError, match="a reference needs 250 calls, and input_tokens has 100"):
+    with pytest.raises(
+        ValueError, match=r"needs 250 calls, five times drift.minimum \(50\), and input_tokens has 100"
+    ):
         learn(calls, quick(), first=START, last=calls[-1].timestamp, rows=len(calls))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from driftline.drift.detector import Detector
+from driftline.drift.reference import Reference
 from driftline.drift.store import StateError, Store, write_atomically
 from tests.drift.traffic import START, Traffic, drive, quick
 
@@ -43,6 +44,31 @@ def test_a_baseline_put_there_by_hand_is_used(tmp_path, watching):
     write_atomically(tmp_path / "baselines" / "llama@.json", watching.export("llama", ""))
     detector = Store(tmp_path).load(quick(), START)
     assert detector.baselines()[0].reference == watching.baselines()[0].reference
+
+
+def frozen(path):
+    return Reference.decode(path.read_bytes()).frozen
+
+
+def test_a_frozen_reference_is_frozen_after_a_restart(tmp_path, watching):
+    """Its file is written anew though its counts are the same, and is enough by itself."""
+    store = Store(tmp_path)
+    store.save(watching)
+    path = store.path("llama", "")
+    assert not frozen(path)
+    watching.pin("llama", "")
+    store.save(watching)
+    assert frozen(path)
+    store.snapshot.unlink()
+    again = Store(tmp_path).load(quick(), START + 31)
+    assert [reference.frozen for reference in again.references()] == [True]
+
+
+def test_a_restart_freezes_nothing(tmp_path, watching):
+    """What was pinned by itself goes on to take in features."""
+    Store(tmp_path).save(watching)
+    again = Store(tmp_path).load(quick(), START + 31)
+    assert [reference.frozen for reference in again.references()] == [False]
 
 
 def test_a_baseline_under_another_name_is_refused(tmp_path, watching):

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
+
 from driftline.drift.incident import Event, Incident
 from driftline.drift.observation import Observation
 from driftline.drift.plan import Plan
@@ -180,7 +182,10 @@ class Detector:
         return [series.baseline() for series in self._series.values()]
 
     def pin(self, model: str, variant: str) -> str:
-        """Freeze what has been learned; the id of the reference. Raises `ValueError` where that is too little."""
+        """Freeze what has been learned, until `unpin`; the id of the reference.
+
+        Raises `ValueError` where that is too little.
+        """
         series = self._known(model, variant)
         return series.pin(self.clock)
 
@@ -193,20 +198,22 @@ class Detector:
         return [series.reference for series in self._series.values() if series.reference is not None]
 
     def export(self, model: str, variant: str) -> bytes:
-        """The reference as a baseline file. Raises `ValueError` where there is none."""
+        """The reference as a baseline file, frozen wherever it is used. Raises `ValueError` where there is none."""
         reference = self._known(model, variant).reference
         if reference is None:
             raise ValueError(
                 f"model {model!r}, variant {variant!r} has no reference yet; it is still learning"
             )
-        return reference.encode()
+        return msgspec.structs.replace(reference, frozen=True).encode()
 
     def import_(self, baseline: bytes, model: str | None = None, variant: str | None = None) -> Baseline:
-        """Use an exported reference, for its own model and variant or for others.
+        """Use an exported reference, frozen, for its own model and variant or for others.
 
         Raises `ValueError` where it is broken, of a newer version, or does not fit the features.
         """
-        reference = Reference.decode(baseline)
+        return self._use(msgspec.structs.replace(Reference.decode(baseline), frozen=True), model, variant)
+
+    def _use(self, reference: Reference, model: str | None = None, variant: str | None = None) -> Baseline:
         model = reference.model if model is None else model
         variant = reference.variant if variant is None else variant
         series = self._series.get((model, variant))
@@ -262,16 +269,14 @@ class Detector:
         Raises `ValueError` for a state or a baseline that is broken or of a newer version.
         """
         detector = cls(settings, clock)
+        for baseline in baselines:
+            detector._use(Reference.decode(baseline))
         header, was = decode(state) if state else (None, None)
         if header is None or was is None:
-            for baseline in baselines:
-                detector.import_(baseline)
             return detector
         detector.epoch, detector.sequence = header.epoch + 1, header.sequence
         detector.dropped, detector.folded, detector.clock_resets = was.dropped, was.folded, was.clock_resets
         detector._closed.extend(was.closed)
-        for baseline in baselines:
-            detector.import_(baseline)
         if was.slot == settings.slot:
             detector._resume(without_changed(was, detector.plan))
         return detector

@@ -84,7 +84,7 @@ def _new(binning: Binning, cells: Counts, names: list[str]) -> list[str]:
     return sorted(counts, key=lambda name: -counts[name])
 
 
-_STATISTICS = {"psi": "PSI", "ks": "KS", "chi2": "chi-squared", "cusum": "the log e-value of a higher rate"}
+_STATISTICS = {"psi": "PSI", "ks": "KS", "chi2": "chi-squared"}
 
 
 def _sentence(
@@ -95,16 +95,30 @@ def _sentence(
         f"{_spoken(term.group, binning.feature, new)} went from {term.reference_share:.1%} to {term.window_share:.1%}"
         for term in _foremost(terms)
     ]
-    name, test = verdict.foremost
     parts = [
         f"{binning.feature.name} of {who} moved over {verdict.scale} ({verdict.samples:,} calls)",
         *([" and ".join(moves)] if moves else []),
-        f"{_STATISTICS[name]} is {_figure(test.value)} where {_figure(test.threshold)} is allowed",
+        *_evidence(verdict),
     ]
     if foremost is not None:
         tenant = f"tenant {foremost.tenant}" if foremost.tenant else "calls without a tenant"
         parts.append(f"{tenant} brought {foremost.share:.0%} of the growth")
     return f"{parts[0]}: {'; '.join(parts[1:])}."
+
+
+def _evidence(verdict: Verdict) -> list[str]:
+    """The distance that is least likely by chance, and the sequential test, which is evidence of its own."""
+    alarms = verdict.alarms
+    sequential = alarms.pop("cusum", None)
+    said = []
+    if alarms:
+        name, test = min(alarms.items(), key=lambda item: (item[1].probability, -item[1].value))
+        value, threshold = _figures(test.value, test.threshold)
+        said.append(f"{_STATISTICS[name]} is {value} where {threshold} is allowed")
+    if sequential is not None:
+        value, threshold = _figures(sequential.value, sequential.threshold)
+        said.append(f"the sequential test has log evidence {value} where {threshold} is enough")
+    return said
 
 
 def _foremost(terms: list[Term]) -> list[Term]:
@@ -114,8 +128,23 @@ def _foremost(terms: list[Term]) -> list[Term]:
     return sorted([*grew[:1], *shrank[:1]], key=lambda term: -term.psi)
 
 
-def _figure(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+def _figures(value: float, threshold: float) -> tuple[str, str]:
+    """Both to three digits, or as many as it takes to tell them apart.
+
+    >>> _figures(0.27821, 0.27794), _figures(1234.4, 1233.9), _figures(12345.0, 12.0)
+    (('0.2782', '0.2779'), ('1,234.4', '1,233.9'), ('12,345', '12'))
+    """
+    written = _figure(value, 3), _figure(threshold, 3)
+    for digits in range(4, 18):
+        if written[0] != written[1] or value == threshold:
+            break
+        written = _figure(value, digits), _figure(threshold, digits)
+    return written
+
+
+def _figure(value: float, digits: int) -> str:
+    short = f"{value:.{digits}g}"
+    return short if abs(float(short)) < 1000 else f"{value:,.{digits - 3}f}"
 
 
 def _spoken(group: str, feature: Feature, new: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from driftline.drift.features import Feature, Severity
-from driftline.drift.verdict import Verdict
+from driftline.drift.verdict import Test, Verdict
 
 CLEAN = 0.01
 """Probability from which on a window looks like the reference: far above that of an alarm, so that a shift that is
@@ -41,7 +41,7 @@ class Incident(msgspec.Struct, kw_only=True):
     feature: str
     severity: Severity
     opened_at: float
-    """The end of the window that alarmed."""
+    """The end of the window that alarmed first. The figures below are of the window that gave it its severity."""
     closed_at: float | None = None
     closed_because: str = ""
     scale: str
@@ -98,8 +98,15 @@ def worth(feature: Feature, verdict: Verdict, moved: float) -> Severity:
     return feature.severity if trusted and not harmless else "ticket"
 
 
+def grounds(verdict: Verdict, severity: Severity) -> tuple[str, Test]:
+    """The alarm that an incident rests on, with its name: a page never rests on a law that was not checked."""
+    if severity == "page" and not verdict.calibrated:
+        return "cusum", verdict.tests["cusum"]
+    return verdict.foremost
+
+
 def open_incident(verdict: Verdict, severity: Severity, explanation: Explanation) -> Incident:
-    name, test = verdict.foremost
+    name, test = grounds(verdict, severity)
     key = f"{verdict.model}\0{verdict.variant}\0{verdict.feature}\0{verdict.window_end}"
     return Incident(
         id=hashlib.sha256(key.encode()).hexdigest()[:16],
@@ -125,6 +132,16 @@ def open_incident(verdict: Verdict, severity: Severity, explanation: Explanation
         terms=explanation.terms,
         tenants=explanation.tenants,
         trace_ids=explanation.trace_ids,
+    )
+
+
+def escalate(incident: Incident, verdict: Verdict, explanation: Explanation) -> Incident:
+    """The same incident as a page, with the figures of the window that made it one."""
+    return msgspec.structs.replace(
+        open_incident(verdict, "page", explanation),
+        id=incident.id,
+        opened_at=incident.opened_at,
+        scales=incident.scales,
     )
 
 

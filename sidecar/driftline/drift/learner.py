@@ -81,17 +81,17 @@ class Learner:
             tenants=self.tenants,
         )
 
-    def verdicts(self, slot: Slot) -> list[Verdict]:
-        """One a scale: learning."""
-        progress = self.progress(slot.number)
+    def verdicts(self, slot: Slot, *, left_out: bool) -> list[Verdict]:
+        """One a scale: learning, or insufficient for good where it is `left_out` of a frozen reference."""
+        progress = 1.0 if left_out else self.progress(slot.number)
         return [
             Verdict(
                 model=slot.model,
                 variant=slot.variant,
                 feature=self.feature.name,
                 scale=scale,
-                state=State.LEARNING,
-                reason="no reference",
+                state=State.INSUFFICIENT if left_out else State.LEARNING,
+                reason="not in the reference" if left_out else "no reference",
                 window_end=slot.end,
                 samples=int(self.slots.total(slot.number, length).sum()),
                 progress=progress,

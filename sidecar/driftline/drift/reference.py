@@ -82,6 +82,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", t
     slots_per_day: float
     """Of the traffic it was learned from; fixed by the slot where that is a time."""
     features: dict[str, FeatureReference]
+    frozen: bool = False
+    """Someone chose it, by pinning or importing it: no feature is added to it as it is learned."""
 
     @property
     def id(self) -> str:

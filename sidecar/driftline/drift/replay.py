@@ -84,7 +84,9 @@ def replay(
     since = 0
     for observation in observations:
         if detector is None:
-            detector = Detector.restore(settings, None, baselines, observation.timestamp)
+            detector = Detector(settings, observation.timestamp)
+            for baseline in baselines:
+                detector.import_(baseline)
             changed_at = observation.timestamp if changed_at is None else changed_at
         _tick(detector, observation.timestamp, result, changed_at, since)
         detector.observe(observation)

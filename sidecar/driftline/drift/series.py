@@ -32,7 +32,7 @@ class FeatureState(msgspec.Struct, frozen=True, kw_only=True):
 
 class FeatureBaseline(msgspec.Struct, frozen=True, kw_only=True):
     state: str
-    """`learning` or `pinned`."""
+    """`learning`, `pinned`, or `left out` of a frozen reference."""
     samples: int
     progress: float
     calibrated: list[str]
@@ -92,7 +92,7 @@ class Series:
         for name, feature in self.features.items():
             if isinstance(feature, Watch):
                 events += feature.judge(self._last, self._names(name), partial(self.tally.traces, name))
-        if self.plan.settings.pin == "auto":
+        if self.plan.settings.pin == "auto" and not self._frozen and not self.incidents():
             self._enrol(number, end, whole=True)
         return events
 
@@ -134,6 +134,10 @@ class Series:
 
     # References
 
+    @property
+    def _frozen(self) -> bool:
+        return self.reference is not None and self.reference.frozen
+
     def _enrol(self, number: int, now: float, *, whole: bool) -> None:
         """Pin what has been learned: all of it, or as much as there is."""
         learned = {}
@@ -158,17 +162,19 @@ class Series:
     def pin(self, now: float) -> str:
         """Freeze what has been learned so far; the id of the reference.
 
-        Raises `ValueError` where no feature has enough calls yet.
+        No feature is added from then on, unless this is called again. Raises `ValueError` where there is no
+        reference and no feature has enough calls for one.
         """
-        before = self._reference_id
         self._enrol(self._last.number, now, whole=False)
-        if not self._reference_id or (self._reference_id == before and self._learning()):
+        if self.reference is None:
             raise ValueError(
                 f"nothing to pin for model {self.model!r}, variant {self.variant!r}: "
-                f"a reference needs {self.plan.minimum_reference} calls, and "
+                f"a reference needs {self.plan.minimum_reference} calls, "
+                f"five times drift.minimum ({self.plan.settings.minimum}), and "
                 + (self._learning() or "none came yet")
                 + "; wait for more traffic, or lower drift.minimum"
             )
+        self.reference = msgspec.structs.replace(self.reference, frozen=True)
         return self._reference_id
 
     def _learning(self) -> str:
@@ -186,7 +192,7 @@ class Series:
         return events
 
     def use(self, reference: Reference, now: float) -> list[Event]:
-        """Compare with `reference` from now on, with empty windows. Features it lacks are learned.
+        """Compare with `reference` from now on, with empty windows. Features it lacks are learned unless it is frozen.
 
         Raises `ValueError` where it does not fit the features of this version; nothing has changed then.
         """
@@ -254,7 +260,12 @@ class Series:
         return [watch.latch.incident for watch in watches if watch.latch.incident is not None]
 
     def verdicts(self) -> list[Verdict]:
-        return [verdict for feature in self.features.values() for verdict in feature.verdicts(self._last)]
+        return [verdict for feature in self.features.values() for verdict in self._verdicts(feature)]
+
+    def _verdicts(self, feature: Learner | Watch) -> list[Verdict]:
+        if isinstance(feature, Watch):
+            return feature.verdicts(self._last)
+        return feature.verdicts(self._last, left_out=self._frozen)
 
     def states(self) -> list[FeatureState]:
         return [self._state(name, feature) for name, feature in self.features.items()]
@@ -270,7 +281,7 @@ class Series:
                 severity=incident.severity,
                 incident=incident.id,
             )
-        states = {verdict.state for verdict in feature.verdicts(self._last)}
+        states = {verdict.state for verdict in self._verdicts(feature)}
         first = next(state for state in (State.LEARNING, State.STABLE, State.INSUFFICIENT) if state in states)
         return FeatureState(model=self.model, variant=self.variant, feature=name, state=first)
 
@@ -288,7 +299,7 @@ class Series:
         if isinstance(feature, Learner):
             number = self._last.number
             return FeatureBaseline(
-                state="learning",
+                state="left out" if self._frozen else "learning",
                 samples=feature.calls(number),
                 progress=feature.progress(number),
                 calibrated=[],

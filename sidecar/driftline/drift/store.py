@@ -52,12 +52,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.close(directory)
 
 
+Stamp = tuple[str, bool]
+"""Of a baseline: its id, and whether it is frozen. While both are the same its file need not be written again."""
+
+
 class Pending(msgspec.Struct, frozen=True):
     """What `save` writes: bytes, so that a thread can write them while the detector goes on."""
 
     epoch: int
-    references: dict[Path, str]
-    """Id of each baseline that is to be there afterwards."""
+    references: dict[Path, Stamp]
+    """Of each baseline that is to be there afterwards."""
     changed: dict[Path, bytes]
     snapshot: bytes
 
@@ -70,7 +74,7 @@ class Store:
         self.snapshot = state_dir / "windows" / "drift.snapshot"
         self.refused: list[StateError] = []
         """Files that `load` could not use."""
-        self._written: dict[Path, str] = {}
+        self._written: dict[Path, Stamp] = {}
 
     def path(self, model: str, variant: str) -> Path:
         """Of the baseline of a model and variant."""
@@ -85,7 +89,7 @@ class Store:
         """The detector as it was saved last, with what could be used; `refused` tells what could not."""
         self.refused = []
         references = self._read_baselines(settings, clock)
-        self._written = {path: reference.id for path, reference in references.items()}
+        self._written = {path: _stamp(reference) for path, reference in references.items()}
         baselines = [reference.encode() for reference in references.values()]
         return Detector.restore(settings, self._read_snapshot(), baselines, clock)
 
@@ -130,13 +134,13 @@ class Store:
     def pending(self, detector: Detector) -> Pending:
         """What there is to write."""
         references = {self.path(of.model, of.variant): of for of in detector.references()}
-        ids = {path: reference.id for path, reference in references.items()}
+        stamps = {path: _stamp(reference) for path, reference in references.items()}
         changed = {
             path: reference.encode()
             for path, reference in references.items()
-            if self._written.get(path) != ids[path]
+            if self._written.get(path) != stamps[path]
         }
-        return Pending(detector.epoch, ids, changed, detector.snapshot())
+        return Pending(detector.epoch, stamps, changed, detector.snapshot())
 
     def write(self, pending: Pending) -> None:
         """Write what `pending` gave; files that were refused stay as they are.
@@ -165,3 +169,7 @@ class Store:
             raise StateError(self.snapshot, str(error)) from None
         if epoch > own:
             raise StateError(self.snapshot, f"another process has taken it up (epoch {epoch})")
+
+
+def _stamp(reference: Reference) -> Stamp:
+    return reference.id, reference.frozen

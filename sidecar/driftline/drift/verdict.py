@@ -46,7 +46,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     scale: str
     state: State
     reason: str = ""
-    """Why a window is not judged: `no traffic`, `few calls`, `no reference`."""
+    """Why a window is not judged: `no traffic`, `few calls`, `no reference`, `not in the reference`."""
     window_end: float
     """Seconds since the epoch."""
     samples: int = 0

@@ -11,7 +11,7 @@ import numpy as np
 from driftline.drift.bins import FIRST
 from driftline.drift.explain import explain
 from driftline.drift.features import Feature
-from driftline.drift.incident import Event, Incident, Latch, open_incident, worth
+from driftline.drift.incident import Event, Explanation, Incident, Latch, escalate, open_incident, worth
 from driftline.drift.learner import Slot
 from driftline.drift.plan import Plan
 from driftline.drift.rate import RateDetector, envelope
@@ -82,7 +82,7 @@ class Watch:
             self._judge_rate(self.rate, slot, names)
         if self.latch.incident is None:
             return self._open(slot, names, traces)
-        return self._follow(slot, names)
+        return self._follow(slot, names, traces)
 
     def _verdict(self, slot: Slot, scale: str, names: list[str]) -> Verdict:
         verdict = Verdict(
@@ -123,26 +123,30 @@ class Watch:
         severities = [worth(self.feature, verdict, self._moved(slot, names, verdict)) for verdict in alarmed]
         first = severities.index("page") if "page" in severities else 0
         verdict = alarmed[first]
-        tenants = self.tenants.total(slot.number, self.plan.scales[verdict.scale])
-        cells = self._cells(slot, verdict.scale)
-        explanation = explain(verdict, self.binning, cells, names=names, traces=traces(), tenants=tenants)
+        explanation = self._explain(slot, names, traces, verdict)
         self.latch.incident = open_incident(verdict, severities[first], explanation)
         self.latch.note(self._verdicts)
         return [Event.of("opened", self.latch.incident)]
 
-    def _follow(self, slot: Slot, names: list[str]) -> list[Event]:
+    def _explain(self, slot: Slot, names: list[str], traces: Traces, verdict: Verdict) -> Explanation:
+        cells = self._cells(slot, verdict.scale)
+        tenants = self.tenants.total(slot.number, self.plan.scales[verdict.scale])
+        return explain(verdict, self.binning, cells, names=names, traces=traces(), tenants=tenants)
+
+    def _follow(self, slot: Slot, names: list[str], traces: Traces) -> list[Event]:
         incident = self.latch.incident
         assert incident is not None
         if self.latch.note(self._verdicts):
             return [self.close(slot.end, "back to the reference")]
-        if incident.severity == "ticket":
-            for verdict in self._verdicts:
-                if (
-                    verdict.alarms
-                    and worth(self.feature, verdict, self._moved(slot, names, verdict)) == "page"
-                ):
-                    incident.severity = "page"
-                    return [Event.of("escalated", incident)]
+        if incident.severity == "page":
+            return []
+        for verdict in self._verdicts:
+            # The sequential test's alarm lasts through windows without a call, which explain nothing.
+            alarmed = verdict.samples and verdict.alarms
+            if alarmed and worth(self.feature, verdict, self._moved(slot, names, verdict)) == "page":
+                explanation = self._explain(slot, names, traces, verdict)
+                self.latch.incident = escalate(incident, verdict, explanation)
+                return [Event.of("escalated", self.latch.incident)]
         return []
 
     def close(self, at: float, because: str) -> Event:
