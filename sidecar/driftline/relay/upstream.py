@@ -33,6 +33,30 @@ _READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 class UpstreamConnection(asyncio.Protocol):
     """One pooled connection to an endpoint. Serves one transaction at a time."""
 
+    __slots__ = (
+        "_aligned",
+        "_bodies",
+        "_complete",
+        "_fields",
+        "_framing",
+        "_head",
+        "_in_head",
+        "_keep_alive",
+        "_may_pass_raw",
+        "_messages",
+        "_of_first",
+        "_parser",
+        "_pass_on",
+        "_reply_head",
+        "_trailers",
+        "_transaction",
+        "_tunnel",
+        "endpoint",
+        "idle_since",
+        "on_body",
+        "transport",
+    )
+
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any data
