@@ -112,6 +112,14 @@ class Rig:
         self._open.append(peer)
         return peer
 
+    async def asks(self, request: bytes) -> tuple[Peer, Peer]:
+        """A new client has sent `request`, which has no body, and the upstream has read it."""
+        client = await self.client()
+        await client.sends(request)
+        upstream = await self.upstream.accepts()
+        await upstream.reads_until(b"\r\n\r\n")
+        return client, upstream
+
     def close(self) -> None:
         for peer in self._open:
             peer.closes()

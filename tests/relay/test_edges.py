@@ -97,10 +97,7 @@ async def test_an_upgrade_with_a_body_never_puts_its_connection_out_of_step():
 async def test_a_connection_may_idle_after_a_long_response_too():
     """Keep-alive counts from the end of the last response, not from the request before a long generation."""
     async with rig(timeouts=Timeouts(keep_alive=1.0)) as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await asyncio.sleep(1.3)
         await upstream.sends(OK)
         await client.reads_until(b"ok")
@@ -210,10 +207,7 @@ async def test_a_large_body_does_not_count_as_the_next_header():
 async def test_a_connection_the_server_has_closed_is_not_used_even_when_nobody_looked_yet():
     """The request and the server's goodbye wait side by side when the relay wakes."""
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(OK)
         await client.reads_until(b"ok")
         # Both within one turn of the loop that the relay runs on.
@@ -261,20 +255,14 @@ async def test_a_cut_response_never_looks_whole(version, framing, how):
 async def test_a_head_is_passed_on_although_the_body_behind_it_is_broken():
     """Both came in one read; the client sees a response that breaks off, not an empty reply."""
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
         assert (await client.reads_all()).startswith(b"HTTP/1.1 ")
 
 
 async def test_what_follows_a_whole_response_does_not_take_it_away():
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         await client.reads_until(b"\r\n\r\n")
         await upstream.sends(b"hello, and more")
@@ -284,10 +272,7 @@ async def test_what_follows_a_whole_response_does_not_take_it_away():
 async def test_a_line_end_after_a_response_is_not_the_clients():
     """Some servers send one too many; the client's next response must begin with its status line."""
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello\r\n")
         await client.reads_until(b"hello")
         await asyncio.sleep(0.05)
@@ -298,10 +283,7 @@ async def test_a_line_end_after_a_response_is_not_the_clients():
 
 async def test_nothing_of_a_second_response_reaches_the_client():
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
             b"HTTP/1.1 200 OK\r\nX-Second: 1\r\nContent-Length: 2\r\n\r\nzz"
@@ -361,10 +343,7 @@ async def test_a_slow_client_is_not_an_idle_upstream():
 
 async def test_silence_after_the_head_is_idle_too():
     async with rig(timeouts=Timeouts(idle=0.3)) as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        _, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         assert (await r.records.one()).outcome == "timeout"
 

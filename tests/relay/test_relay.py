@@ -36,10 +36,7 @@ async def test_a_response_arrives_as_it_was_sent(name, piece):
     """Status line, header order and case, framing, trailers and body are the upstream's, however it is cut."""
     response = RESPONSES[name]
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         for start in range(0, len(response), piece):
             await upstream.sends(response[start : start + piece])
             await asyncio.sleep(0)
@@ -97,10 +94,7 @@ async def test_a_request_arrives_as_it_was_sent():
 async def test_a_chunk_is_passed_on_before_the_next_one_exists():
     """Nothing waits for a buffer to fill or a timer to fire."""
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         await client.reads_until(b"\r\n\r\n")
         for number in range(5):
@@ -132,10 +126,7 @@ async def test_pipelined_requests_are_answered_in_order():
 async def test_a_client_that_leaves_stops_the_upstream(before_first_byte, how):
     """The upstream's connection is closed at once, so that the engine stops generating."""
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         if not before_first_byte:
             await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n+body+\r\n")
             await client.reads_until(b"+body+\r\n")
@@ -158,10 +149,7 @@ async def test_an_upstream_that_cannot_be_reached_is_a_502_in_openais_shape():
 
 async def test_an_upstream_that_closes_before_its_first_byte_is_a_502():
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         upstream.closes()
         assert (await client.reads_all()).startswith(b"HTTP/1.1 502 ")
         assert (await r.records.one()).outcome == "upstream_failed"
@@ -170,10 +158,7 @@ async def test_an_upstream_that_closes_before_its_first_byte_is_a_502():
 async def test_an_upstream_that_fails_in_the_middle_ends_the_client_without_a_proper_end():
     """The client sees what it would have seen alone: bytes, then the connection's end, and no final chunk."""
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n+body+\r\n")
         await client.reads_until(b"+body+\r\n")
         upstream.closes()
@@ -183,10 +168,7 @@ async def test_an_upstream_that_fails_in_the_middle_ends_the_client_without_a_pr
 
 async def test_a_body_that_is_not_chunked_as_it_says_ends_the_client_after_the_head():
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
         assert (await client.reads_all()).startswith(b"HTTP/1.1 200 OK\r\n")
         assert (await r.records.one()).outcome == "upstream_broken"
@@ -194,10 +176,7 @@ async def test_a_body_that_is_not_chunked_as_it_says_ends_the_client_after_the_h
 
 async def test_a_response_without_a_length_ends_with_its_connection():
     async with rig() as r:
-        client = await r.client()
-        await client.sends(GET)
-        upstream = await r.upstream.accepts()
-        await upstream.reads_until(b"\r\n\r\n")
+        client, upstream = await r.asks(GET)
         await upstream.sends(b"HTTP/1.1 200 OK\r\n\r\nabc")
         upstream.closes()
         response = await client.reads_all()

@@ -77,3 +77,8 @@ def is_ours(lower: bytes) -> bool:
 
 def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"%b\r\n%b\r\n" % (start_line, b"".join([b"%b: %b\r\n" % field for field in fields]))
+
+
+def chunk(body: bytes) -> bytes:
+    """`body` as one chunk (RFC 9112 §7.1); nothing for nothing, since an empty chunk would end the message."""
+    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""

@@ -21,7 +21,8 @@ _log = logging.getLogger(__name__)
 IDLE_SECONDS = 4.0
 """vLLM's uvicorn closes idle connections after 5 s; a longer pool gives sporadic 502s (vllm#18472)."""
 _IDLE_MOST = 1024
-_PROBE_SECONDS = 1.0
+PROBE_SECONDS = 1.0
+"""Between two looks at an endpoint's health."""
 
 
 class Endpoint:
@@ -90,7 +91,7 @@ class Endpoint:
     async def probe(self) -> None:
         """`GET /health`: up is any answer below 500; 404 is up, for servers that have no such path."""
         try:
-            async with asyncio.timeout(max(self._relay.settings.timeouts.connect, _PROBE_SECONDS)):
+            async with asyncio.timeout(max(self._relay.settings.timeouts.connect, PROBE_SECONDS)):
                 status = await self._health_status()
             healthy, problem = status < 500, f"/health answered {status}"
         except TimeoutError:

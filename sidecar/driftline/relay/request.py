@@ -112,7 +112,7 @@ class Request:
 
     def framed(self, data: bytes) -> bytes:
         """A piece of the body as it is sent."""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
+        return headers.chunk(data) if self.chunked else data
 
     def end(self) -> bytes:
         """What follows the body."""

@@ -15,14 +15,13 @@ from driftline.listeners import BACKLOG
 from driftline.relay import headers, replies
 from driftline.relay.client import ClientConnection
 from driftline.relay.counters import Row
-from driftline.relay.pool import Pool
+from driftline.relay.pool import PROBE_SECONDS, Pool
 from driftline.relay.sampling import Sampler
 from driftline.relay.settings import DataPlane
 from driftline.relay.transaction import Refusal, Transaction
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.25
-_PROBE_SECONDS = 1.0
 _QUEUE_SECONDS = 0.1
 """A draining relay accepts what already waits in its queue: closing would reset it."""
 _IDLE_DRAIN_SECONDS = 5.0
@@ -88,7 +87,7 @@ class Relay:
         while True:
             await asyncio.gather(*(endpoint.probe() for endpoint in self.pool.endpoints))
             self.row["ready"] = int(self.pool.ready and not self.draining)
-            await asyncio.sleep(_PROBE_SECONDS)
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def drain(self) -> None:
         """Accept nothing new, let what runs end within the grace period, hand over the last records."""

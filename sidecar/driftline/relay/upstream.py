@@ -242,7 +242,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = transaction.keep_alive = False
         del self._bodies[self._of_first :]
         body = b"".join(self._bodies)
-        return _chunk(body) + headers.head(b"0", self._trailers) if self._framing == "chunked" else body
+        return (
+            headers.chunk(body) + headers.head(b"0", self._trailers) if self._framing == "chunked" else body
+        )
 
     def _pass_unframed(self, _: Transaction, __: bytes) -> bytes:
         """To an HTTP/1.0 client, which knows no chunks; its connection's end is the body's."""
@@ -268,7 +270,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._aligned = ends_aligned and not cutter.holding
         if transaction.request.version != "1.1":
             return out
-        return _chunk(out) + headers.head(b"0", self._trailers) if self._complete else _chunk(out)
+        return (
+            headers.chunk(out) + headers.head(b"0", self._trailers) if self._complete else headers.chunk(out)
+        )
 
     # httptools
 
@@ -357,7 +361,9 @@ class UpstreamConnection(asyncio.Protocol):
             if self._reply_head:
                 transaction.client.write(self._reply_head)
             if transaction.cutter is not None and (held := transaction.cutter.flush()):
-                transaction.client.write(_chunk(held) if transaction.request.version == "1.1" else held)
+                transaction.client.write(
+                    headers.chunk(held) if transaction.request.version == "1.1" else held
+                )
             transaction.fail(
                 502, "upstream_broken", f"{message} in the middle of the response", code="upstream_broken"
             )
@@ -370,7 +376,3 @@ def _framing(received: Headers) -> str:
     if b"transfer-encoding" in received:
         return "chunked"
     return "length" if b"content-length" in received else "close"
-
-
-def _chunk(body: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
