@@ -58,7 +58,7 @@ def answers(tmp_path_factory):
     for second in range(start, start + 16):
         longer = 30 if second >= start + 13 else 1
         for i in range(40):
-            service.consume(call(second * SECOND + i, (10 + i) * longer), counters.row(1))
+            service.consume(call(second * SECOND + i, (10 + i) * longer))
         service.tick(second + 1.0)
     yield {
         "GET /healthz": service.health(),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from driftline import exchange as exchanges
 from driftline.exchange import Body, Exchange
 from driftline.observer.intake import Intake
-from driftline.relay.channel import MAX_RECORD, Channel
+from driftline.relay.channel import LENGTH, MAX_RECORD, Channel
 from driftline.relay.counters import Block
 from tests.relay.rig import eventually
 
@@ -46,7 +47,15 @@ class Wire:
             self.take()
 
     def take(self):
-        self.intake.open(lambda data, _: self.seen.append(exchanges.decode(data)))
+        self.intake.open(self.consume)
+
+    def consume(self, data):
+        """As the observer's service does: False for what it cannot read."""
+        try:
+            self.seen.append(exchanges.decode(data))
+        except msgspec.MsgspecError:
+            return False
+        return True
 
     def kill_observer(self):
         self.server.close()
@@ -151,6 +160,17 @@ async def test_a_record_beyond_the_limit_is_dropped_and_counted(wire):
     await eventually(lambda: wire.channel._transport)
     wire.channel.send(record(1, bytes(MAX_RECORD)))
     assert wire.row["dropped.too_large"] == 1
+
+
+async def test_a_record_that_cannot_be_read_is_counted_as_such_and_costs_no_other(wire):
+    """Relay and observer may be of different versions for a moment."""
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.channel._transport)
+    wire.channel._transport.write(LENGTH.pack(3) + b"\xc1\xc1\xc1")
+    wire.channel.send(record(1))
+    await eventually(lambda: wire.row["observed"] == 1)
+    assert (wire.seen, wire.row["dropped.unreadable"]) == ([record(1)], 1)
 
 
 async def test_a_stranger_on_the_socket_is_turned_away(wire):

@@ -17,11 +17,12 @@ _HOLD_BYTES = 64 * 1024 * 1024
 
 
 class Intake:
-    """All connections from relays. Records go to `consume` one by one, on the loop."""
+    """All connections from relays. Records go to `consume` one by one, on the loop; it says whether it could read
+    one."""
 
     def __init__(self, block: Block) -> None:
         self.block = block
-        self._consume: Callable[[bytes, Row], None] | None = None
+        self._consume: Callable[[bytes], bool] | None = None
         self._held: deque[tuple[bytes, Row]] = deque()
         self._held_bytes = 0
         self._connections: set[_Connection] = set()
@@ -31,7 +32,7 @@ class Intake:
     def connection(self) -> asyncio.Protocol:
         return _Connection(self)
 
-    def open(self, consume: Callable[[bytes, Row], None]) -> None:
+    def open(self, consume: Callable[[bytes], bool]) -> None:
         """The observers are ready: hand over what was held, then each record as it comes."""
         self._consume = consume
         while self._held:
@@ -41,8 +42,7 @@ class Intake:
 
     def record(self, record: bytes, row: Row) -> None:
         if self._consume is not None:
-            self._consume(record, row)
-            row.add("observed")
+            row.add("observed" if self._consume(record) else "dropped.unreadable")
             return
         self._held.append((record, row))
         self._held_bytes += len(record)

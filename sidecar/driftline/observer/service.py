@@ -22,13 +22,12 @@ from driftline.console.app import application
 from driftline.cost.prices import TokenPricer
 from driftline.drift.special import special
 from driftline.drift.store import Store
-from driftline.exchange import decode
+from driftline.exchange import Exchange, decode
 from driftline.metrics import Metrics
 from driftline.observer.intake import Intake
 from driftline.observer.recent import RecentCalls, detail, summary
 from driftline.observer.watching import DriftWatch
 from driftline.quality import Quality
-from driftline.relay.counters import Row
 from driftline.tracing.observer import TraceObserver
 from driftline.tracing.spans import resource
 
@@ -91,10 +90,19 @@ class Service:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    def consume(self, record: bytes, _: Row) -> None:
-        """One record from a relay. Never raises: a telemetry fault is counted, and logged once per kind."""
+    def consume(self, record: bytes) -> bool:
+        """One record from a relay; False if it is of another version. Never raises: a telemetry fault is counted,
+        and logged once per kind."""
         try:
             exchange = decode(record)
+        except msgspec.MsgspecError:
+            self._fault("exchange")
+            return False
+        self._report(exchange)
+        return True
+
+    def _report(self, exchange: Exchange) -> None:
+        try:
             self._metrics.relayed(exchange)
             call = dialects.read(exchange)
         except Exception:  # noqa: BLE001  # whatever it is, the next call is not to be lost
