@@ -15,7 +15,8 @@ from driftline.listeners import BACKLOG
 from driftline.relay import headers, replies
 from driftline.relay.client import ClientConnection
 from driftline.relay.counters import Row
-from driftline.relay.pool import PROBE_SECONDS, Pool
+from driftline.relay.pool import PROBE_SECONDS
+from driftline.relay.router import Router
 from driftline.relay.sampling import Sampler
 from driftline.relay.settings import DataPlane
 from driftline.relay.transaction import Refusal, Transaction
@@ -43,7 +44,8 @@ class Relay:
         self.channel = channel
         self.row = row
         self.sampler = Sampler.from_env(settings.sampler)
-        self.pool = Pool(settings.pools[0], self)
+        self.router = Router(self)
+        self.router.reconfigure(settings)
         self.clients: set[ClientConnection] = set()
         self.draining = False
         self._probing = probing
@@ -80,13 +82,12 @@ class Relay:
             now = monotonic_ns()
             for client in list(self.clients):
                 client.check_timeouts(now)
-            for endpoint in self.pool.endpoints:
-                endpoint.sweep()
+            self.router.sweep()
 
     async def _probe(self) -> None:
         while True:
-            await asyncio.gather(*(endpoint.probe() for endpoint in self.pool.endpoints))
-            self.row["ready"] = int(self.pool.ready and not self.draining)
+            await asyncio.gather(*(endpoint.probe() for endpoint in self.router.endpoints))
+            self.row["ready"] = int(self.router.ready and not self.draining)
             await asyncio.sleep(PROBE_SECONDS)
 
     async def drain(self) -> None:
@@ -119,8 +120,7 @@ class Relay:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for endpoint in self.pool.endpoints:
-            endpoint.close()
+        self.router.close()
 
     # Requests that are not the upstream's
 
@@ -161,8 +161,8 @@ class Relay:
         path = transaction.request.path
         status, facts = 200, {"status": "live"}
         if path == "/-/ready":
-            ready = self.pool.ready and not self.draining
-            facts = {"status": "ready"} if ready else {"status": "not ready", **self.pool.problems()}
+            ready = self.router.ready and not self.draining
+            facts = {"status": "ready"} if ready else {"status": "not ready", **self.router.problems()}
             status = 200 if ready else 503
         elif path != "/-/live":
             transaction.fail(

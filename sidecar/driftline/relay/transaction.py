@@ -15,7 +15,7 @@ from driftline.relay.usage import UsageCutter, asking
 
 if TYPE_CHECKING:
     from driftline.relay.client import ClientConnection
-    from driftline.relay.pool import Endpoint
+    from driftline.relay.pool import Endpoint, Pool
     from driftline.relay.upstream import UpstreamConnection
 
 _STARTED, _ACTIVE = column("started"), column("active")
@@ -50,12 +50,14 @@ class Transaction:
         "first_byte",
         "first_content",
         "keep_alive",
+        "kind",
         "last_byte",
         "last_content",
         "model",
         "overhead_chunks",
         "overhead_first_byte",
         "overhead_request",
+        "pool",
         "reads",
         "received_at",
         "refusal",
@@ -73,6 +75,7 @@ class Transaction:
         "trace",
         "upstream",
         "usage",
+        "variant",
     )
 
     def __init__(self, client: ClientConnection, read_at: int) -> None:
@@ -91,6 +94,9 @@ class Transaction:
         self._out_size = 0
         self._held: list[bytes] | None = None
         # The other side.
+        self.pool: Pool | None = None
+        self.kind = "openai"
+        self.variant = ""
         self.endpoint: Endpoint | None = None
         self.upstream: UpstreamConnection | None = None
         self.responding = False
@@ -122,6 +128,7 @@ class Transaction:
         request.complete(method, version)
         self.keep_alive = request.keep_alive
         self.start()
+        self.relay.router.by_head(self)
         if request.generates():
             self.usage = "not_requested"
             if settings.inject_usage and (request.length or 0) <= settings.inspect_body_bytes:
@@ -193,7 +200,8 @@ class Transaction:
     def dispatch(self) -> None:
         """Ask for a connection and send what has arrived so far."""
         self.dispatched_at = monotonic_ns()
-        self.relay.pool.serve(self)
+        assert self.pool is not None
+        self.pool.serve(self)
 
     def attach(self, upstream: UpstreamConnection, endpoint: Endpoint) -> None:
         """`upstream` is connected and ours now."""
@@ -341,8 +349,9 @@ class Transaction:
             parent_span_id=trace.parent_id,
             trace_flags=trace.flags,
             tracestate=trace.state,
-            pool=self.relay.pool.name,
-            variant=endpoint.variant if endpoint else "",
+            kind=self.kind,
+            pool=self.pool.name if self.pool else "",
+            variant=self.variant,
             upstream=endpoint.address if endpoint else "",
             method=request.method.decode("latin-1"),
             target=request.target.decode("latin-1"),
