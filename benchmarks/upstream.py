@@ -23,11 +23,11 @@ Phase = Literal["spread", "burst"]
 
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ndate: Mon, 23 Nov 2026 08:59:27 GMT\r\nserver: uvicorn\r\n"
-    b"content-type: text/event-stream; charset=utf-8\r\nvary: Origin\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"content-type: text/event-stream; charset=utf-8\r\nvary: Origin\r\ntransfer-encoding: chunked\r\n"
 )
 REPLY_HEAD = (
     b"HTTP/1.1 %d OK\r\ndate: Mon, 23 Nov 2026 08:59:27 GMT\r\nserver: uvicorn\r\n"
-    b"content-length: %d\r\ncontent-type: application/json\r\nvary: Origin\r\n\r\n"
+    b"content-length: %d\r\ncontent-type: application/json\r\nvary: Origin\r\n"
 )
 END = wire.chunk(wire.DONE) + b"0\r\n\r\n"
 
@@ -79,6 +79,9 @@ class Pace:
 class Upstream(asyncio.Protocol):
     """One connection of a client."""
 
+    fields = b""
+    """Header lines of every answer, beside those of a vLLM server."""
+
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._parser = httptools.HttpRequestParser(self)
@@ -113,7 +116,7 @@ class Upstream(asyncio.Protocol):
             self._reply(404, b'{"detail":"Not Found"}')
 
     def _reply(self, status: int, body: bytes) -> None:
-        self._transport.write(REPLY_HEAD % (status, len(body)) + body)
+        self._transport.write(REPLY_HEAD % (status, len(body)) + self.fields + b"\r\n" + body)
 
     def _chat(self, request: ChatRequest) -> None:
         if not request.stream:
@@ -127,7 +130,7 @@ class Upstream(asyncio.Protocol):
         self._finish = finish.replace(b"0" * wire.DIGITS, b"%%0%dd" % wire.DIGITS)
         self._usage = wire.chunk(wire.usage_event(request.seed, request.max_tokens)) if usage else b""
         self._left = request.max_tokens
-        self._transport.write(STREAM_HEAD + wire.chunk(wire.role_event(request.seed)))
+        self._transport.write(STREAM_HEAD + self.fields + b"\r\n" + wire.chunk(wire.role_event(request.seed)))
         self._pace.join(self)
 
     def step(self) -> None:
