@@ -18,7 +18,7 @@ from driftline.features import FeatureReader
 from driftline.listeners import Address
 from driftline.quality.settings import QualitySettings
 from driftline.relay.sampling import Sampler
-from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Timeouts
+from driftline.relay.settings import DataPlane, Endpoint, Limits, ListenerTls, Pool, RelaySettings, Timeouts
 from driftline.settings import Settings
 from driftline.tracing import presets
 from driftline.tracing.content import CaptureSettings
@@ -57,6 +57,8 @@ class Config(Settings, frozen=True, kw_only=True):
 
     listen: str = "127.0.0.1:8080"
     """Where clients connect: `host:port`, `[v6]:port`, or `:port` for all interfaces."""
+    tls: ListenerTls | None = None
+    """Of the data port. Left out: plain HTTP."""
     admin: AdminSettings = AdminSettings()
     relays: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Relay processes; they share the port."""
@@ -83,7 +85,7 @@ class Config(Settings, frozen=True, kw_only=True):
             if name in environ
         }
         return DataPlane(
-            pools=self.pools, relay=self.relay, limits=self.limits, timeouts=self.timeouts, sampler=sampler
+            pools=self.pools, relay=self.relay, limits=self.limits, timeouts=self.timeouts, tls=self.tls, sampler=sampler
         )
 
 

@@ -9,6 +9,17 @@ import msgspec
 from driftline.settings import Seconds, Settings
 
 
+class ListenerTls(Settings, frozen=True, kw_only=True):
+    """Of the port that clients connect to: TLS 1.2 or newer."""
+
+    certificate: str
+    """File (PEM) with the certificate and its chain."""
+    key: str = ""
+    """File (PEM) with its key, not encrypted; empty: it is in `certificate`."""
+    client_ca: str = ""
+    """File (PEM) with the authorities of clients: only those with a certificate of theirs are let in. Empty: all."""
+
+
 class Endpoint(Settings, frozen=True, kw_only=True):
     """One upstream server."""
 
@@ -128,6 +139,8 @@ class Timeouts(Settings, frozen=True, kw_only=True):
     """Idle client connections are closed after it."""
     drain: Seconds = 30.0
     """Grace for requests in flight at SIGTERM."""
+    watchdog: Seconds = 10.0
+    """A relay or observer that does not move for this long is killed and started again."""
 
 
 class DataPlane(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,5 +150,6 @@ class DataPlane(msgspec.Struct, frozen=True, kw_only=True):
     relay: RelaySettings
     limits: Limits
     timeouts: Timeouts
+    tls: ListenerTls | None = None
     sampler: dict[str, str]
     """The `OTEL_TRACES_SAMPLER*` variables."""
