@@ -43,14 +43,14 @@ class Body(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Exchange(msgspec.Struct, array_like=True, kw_only=True):
-    """One request and its response. Written once, when the request ends, however it ends.
+    """One request and its response. Filled in as they pass, sent once, when the request ends, however it ends.
 
     `received_at` is nanoseconds since the epoch; every other moment is nanoseconds after it, measured on the
     monotonic clock, or `NEVER`.
     """
 
-    trace_id: bytes
-    span_id: bytes
+    trace_id: bytes = b""
+    span_id: bytes = b""
     parent_span_id: bytes = b""
     trace_flags: int = 1
     tracestate: str = ""
@@ -62,8 +62,8 @@ class Exchange(msgspec.Struct, array_like=True, kw_only=True):
     upstream: str = ""
     """`host:port` of the endpoint that answered, or was tried last."""
 
-    method: str
-    target: str
+    method: str = ""
+    target: str = ""
     """Path and query as sent."""
     request_headers: list[tuple[str, str]] = []
     """Selected headers, names in lower case. Never credentials."""
@@ -72,11 +72,11 @@ class Exchange(msgspec.Struct, array_like=True, kw_only=True):
     response_body: Body = Body()
     status: int = 0
     """Of the response the client got; 0 when it got none."""
-    outcome: Outcome
+    outcome: Outcome = "complete"
     error: str = ""
     """What went wrong, for a person; empty when nothing did."""
 
-    received_at: int
+    received_at: int = 0
     connected: int = NEVER
     request_sent: int = NEVER
     first_byte: int = NEVER

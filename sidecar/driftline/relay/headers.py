@@ -16,6 +16,7 @@ _NEEDED = frozenset({b"content-length", b"host"})
 """`Connection` cannot take these off: without them a message means something else."""
 
 _OURS = b"x-driftline-"
+_NO_OPTIONS: frozenset[bytes] = frozenset()
 
 RECORDED_REQUEST = frozenset(
     {b"content-type", b"content-encoding", b"user-agent", b"baggage", b"x-request-id"}
@@ -32,9 +33,8 @@ class Headers:
     def __init__(self, fields: Fields) -> None:
         self.fields = [(name.lower(), name, value) for name, value in fields]
         """(lower-case name, name as received, value)."""
-        self._first: dict[bytes, bytes] = {}
-        for lower, _, value in self.fields:
-            self._first.setdefault(lower, value)
+        # From the back, so that the first of a name stays.
+        self._first = {lower: value for lower, _, value in reversed(self.fields)}
 
     def get(self, name: bytes, default: bytes = b"") -> bytes:
         """Value of the first field called `name`."""
@@ -46,20 +46,30 @@ class Headers:
     def all(self, name: bytes) -> list[bytes]:
         if name not in self._first:
             return []
+        if len(self._first) == len(self.fields):  # no name twice
+            return [self._first[name]]
         return [value for lower, _, value in self.fields if lower == name]
 
     def without(self, name: bytes) -> Headers:
         return Headers([(spelled, value) for lower, spelled, value in self.fields if lower != name])
 
-    def options(self) -> set[bytes]:
+    def options(self) -> frozenset[bytes]:
         """What the `Connection` fields name, in lower case."""
+        if b"connection" not in self._first:
+            return _NO_OPTIONS
         fields = self.all(b"connection")
-        return {option.strip().lower() for value in fields for option in value.split(b",")}
+        return frozenset([option.strip().lower() for value in fields for option in value.split(b",")])
 
-    def end_to_end(self) -> list[tuple[bytes, bytes, bytes]]:
+    def dropped(self) -> frozenset[bytes]:
+        """Names, in lower case, of the fields that stop here."""
+        if b"connection" not in self._first:
+            return HOP_BY_HOP
+        return HOP_BY_HOP | (self.options() - _NEEDED)
+
+    def end_to_end(self) -> Fields:
         """The fields that a proxy passes on."""
-        dropped = HOP_BY_HOP | (self.options() - _NEEDED) if b"connection" in self._first else HOP_BY_HOP
-        return [field for field in self.fields if field[0] not in dropped]
+        dropped = self.dropped()
+        return [(name, value) for lower, name, value in self.fields if lower not in dropped]
 
     def recorded(self, names: frozenset[bytes]) -> list[tuple[str, str]]:
         """The fields an `Exchange` keeps, as text."""
@@ -70,13 +80,21 @@ class Headers:
         ]
 
 
+NONE = Headers([])
+"""Of a message that has not come."""
+
+
 def is_ours(lower: bytes) -> bool:
     """`x-driftline-*`: addressed to the sidecar, not to the upstream."""
     return lower.startswith(_OURS)
 
 
 def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"%b\r\n%b\r\n" % (start_line, b"".join([b"%b: %b\r\n" % field for field in fields]))
+    lines = [start_line, b"\r\n"]
+    for name, value in fields:
+        lines += (name, b": ", value, b"\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
 
 
 def chunk(body: bytes) -> bytes:

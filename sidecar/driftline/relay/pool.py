@@ -155,7 +155,7 @@ class Pool:
     def _assign(transaction: Transaction, endpoint: Endpoint) -> None:
         if transaction.endpoint is not None:
             transaction.endpoint.outstanding -= 1
-        transaction.endpoint, transaction.variant = endpoint, endpoint.variant
+        transaction.endpoint, transaction.record.variant = endpoint, endpoint.variant
         endpoint.outstanding += 1
 
     async def _connect(self, transaction: Transaction, endpoint: Endpoint | None) -> None:

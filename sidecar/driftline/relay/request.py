@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from driftline.exchange import Exchange
 from driftline.relay import headers
 from driftline.relay.headers import Fields, Headers
 from driftline.relay.sampling import Sampler
@@ -19,25 +20,23 @@ from driftline.relay.tracecontext import (
 _GENERATIONS = re.compile(rb"/v1/(?:chat/)?completions(?:\?|$)")
 """The endpoints whose streams count tokens only when asked."""
 _UNKNOWN_UPGRADES = (b"", b"h2c")
+_OWN = frozenset({b"traceparent"})
+_OWN_WITHOUT_STATE = _OWN | {b"tracestate"}
+"""What a request brings of its trace context is replaced by ours."""
 
 
-class Trace:
-    """The trace context that an exchange has, and passes on."""
-
-    __slots__ = ("flags", "parent_id", "span_id", "state", "trace_id")
-
-    def __init__(self, received: Headers, sampler: Sampler) -> None:
-        parents = received.all(b"traceparent")
-        parent = parse_traceparent(parents[0]) if len(parents) == 1 else None
-        self.span_id = new_span_id()
-        if parent:
-            self.trace_id, self.parent_id, flags = parent
-            self.state = parse_tracestate(*received.all(b"tracestate"))
-        else:
-            self.trace_id, self.parent_id, flags = new_trace_id(), b"", 0
-            self.state = ""
-        sampled = sampler.sampled(self.trace_id, flags if parent else None)
-        self.flags = (flags & ~SAMPLED) | sampled
+def join_trace(record: Exchange, received: Headers, sampler: Sampler) -> None:
+    """Put the trace context that the exchange has, and passes on, into its record."""
+    parents = received.all(b"traceparent")
+    parent = parse_traceparent(parents[0]) if len(parents) == 1 else None
+    record.span_id = new_span_id()
+    if parent:
+        record.trace_id, record.parent_span_id, flags = parent
+        record.tracestate = parse_tracestate(*received.all(b"tracestate"))
+        record.trace_flags = (flags & ~SAMPLED) | sampler.sampled(parent.trace_id, flags)
+    else:
+        record.trace_id = trace_id = new_trace_id()
+        record.trace_flags = int(sampler.sampled(trace_id, None))
 
 
 class Request:
@@ -63,7 +62,7 @@ class Request:
         self.version = ""
         self.fields: Fields = []
         self.trailers: Fields = []
-        self.headers = Headers([])
+        self.headers = headers.NONE
         self.length: int | None = None
         """Of the body that is sent on, where the client declared one."""
         self.chunked = False
@@ -84,7 +83,8 @@ class Request:
         if b"content-length" in received:
             self.length = int(received.get(b"content-length"))
         self.chunked = b"transfer-encoding" in received
-        self.expects_continue = version == "1.1" and received.get(b"expect").lower() == b"100-continue"
+        if b"expect" in received:
+            self.expects_continue = version == "1.1" and received.get(b"expect").lower() == b"100-continue"
 
     @property
     def path(self) -> str:
@@ -118,30 +118,29 @@ class Request:
         """What follows the body."""
         if not self.chunked:
             return b""
-        trailers = Headers(self.trailers).end_to_end()
-        return headers.head(b"0", [(name, value) for _, name, value in trailers])
+        return headers.head(b"0", Headers(self.trailers).end_to_end())
 
-    def head_for(self, authority: bytes, trace: Trace, *, preserve_host: bool) -> bytes:
+    def head_for(self, authority: bytes, record: Exchange, *, preserve_host: bool) -> bytes:
         """The header that the upstream at `authority` gets."""
-        fields: Fields = []
-        for lower, name, value in self.headers.end_to_end():
-            if (
-                headers.is_ours(lower)
-                or lower == b"traceparent"
-                or (lower == b"tracestate" and not trace.state)
-            ):
+        received = self.headers
+        dropped = received.dropped() | (_OWN if record.tracestate else _OWN_WITHOUT_STATE)
+        lines = [self.method, b" ", self.target, b" HTTP/1.1\r\n"]
+        if b"host" not in received:  # HTTP/1.0
+            lines += (b"Host: ", authority, b"\r\n")
+        for lower, name, value in received.fields:
+            if lower in dropped or headers.is_ours(lower):
                 continue
-            if lower == b"host" and not preserve_host:
-                fields.append((name, authority))
+            if lower == b"host":
+                lines += (name, b": ", value if preserve_host else authority, b"\r\n")
             elif lower == b"content-length":
-                fields.append((name, b"%d" % (self.length or 0)))
+                lines += (name, b": %d\r\n" % (self.length or 0))
             else:
-                fields.append((name, value))
-        if b"host" not in self.headers:  # HTTP/1.0
-            fields.insert(0, (b"Host", authority))
+                lines += (name, b": ", value, b"\r\n")
         if self.chunked:
-            fields.append((b"Transfer-Encoding", b", ".join(self.headers.all(b"transfer-encoding"))))
+            codings = b", ".join(received.all(b"transfer-encoding"))
+            lines += (b"Transfer-Encoding: ", codings, b"\r\n")
         if self.upgrade:
-            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", self.upgrade)]
-        fields.append((b"traceparent", format_traceparent(trace.trace_id, trace.span_id, trace.flags)))
-        return headers.head(b"%b %b HTTP/1.1" % (self.method, self.target), fields)
+            lines += (b"Connection: Upgrade\r\nUpgrade: ", self.upgrade, b"\r\n")
+        context = format_traceparent(record.trace_id, record.span_id, record.trace_flags)
+        lines += (b"traceparent: ", context, b"\r\n\r\n")
+        return b"".join(lines)

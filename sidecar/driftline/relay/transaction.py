@@ -5,12 +5,12 @@ from __future__ import annotations
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, NamedTuple
 
-from driftline.exchange import NEVER, Exchange, Outcome, Usage
-from driftline.relay import replies
-from driftline.relay.counters import column
+from driftline.exchange import NEVER, Exchange, Outcome
+from driftline.relay import headers, replies
+from driftline.relay.counters import OUTCOMES, column
 from driftline.relay.headers import RECORDED_REQUEST, RECORDED_RESPONSE, Fields, Headers
 from driftline.relay.keeper import BodyKeeper
-from driftline.relay.request import Request, Trace
+from driftline.relay.request import Request, join_trace
 from driftline.relay.usage import UsageCutter, asking
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from driftline.relay.upstream import UpstreamConnection
 
 _STARTED, _ACTIVE = column("started"), column("active")
+_OUTCOME = {outcome: column(f"outcome.{outcome}") for outcome in OUTCOMES}
 _UPLOAD_BUFFER = 256 * 1024
 _BODILESS_STATUS = frozenset({204, 304})
 
@@ -40,51 +41,32 @@ class Transaction:
         "_out_size",
         "attached_at",
         "client",
-        "connected",
         "cutter",
         "dispatched_at",
         "done",
         "endpoint",
-        "error",
         "finished_request",
-        "first_byte",
-        "first_content",
         "keep_alive",
-        "kind",
-        "last_byte",
-        "last_content",
-        "model",
-        "overhead_chunks",
-        "overhead_first_byte",
-        "overhead_request",
         "pool",
-        "reads",
-        "received_at",
+        "record",
         "refusal",
         "relay",
         "request",
         "request_keeper",
-        "request_sent",
         "responding",
         "response_headers",
         "response_keeper",
         "started",
-        "status",
-        "stream",
         "t0",
-        "trace",
         "upstream",
-        "usage",
-        "variant",
     )
 
     def __init__(self, client: ClientConnection, read_at: int) -> None:
         self.client = client
         self.relay = client.relay
         self.t0 = read_at
-        self.received_at = time_ns()
+        self.record = Exchange(received_at=time_ns())
         self.request = Request()
-        self.trace: Trace = None  # type: ignore[assignment]  # there once it is `started`
         self.keep_alive = False
         """The client's connection goes on after this."""
         self.finished_request = False
@@ -93,32 +75,20 @@ class Transaction:
         self._out: list[bytes] = []
         self._out_size = 0
         self._held: list[bytes] | None = None
+        self.dispatched_at = self.attached_at = 0
         # The other side.
         self.pool: Pool | None = None
-        self.kind = "openai"
-        self.variant = ""
         self.endpoint: Endpoint | None = None
         self.upstream: UpstreamConnection | None = None
         self.responding = False
         """The client has been sent response bytes: an error can no longer be put in words."""
         self.cutter: UsageCutter | None = None
-        # The record.
+        # What the record gets at the end.
         self.started = False
         self.done = False
-        self.error = ""
         self.request_keeper = BodyKeeper()
         self.response_keeper = BodyKeeper()
-        self.response_headers = Headers([])
-        self.status = 0
-        self.stream = False
-        self.model = ""
-        self.usage: Usage = ""
-        self.dispatched_at = self.attached_at = 0
-        self.connected = self.request_sent = NEVER
-        self.first_byte = self.first_content = self.last_content = self.last_byte = NEVER
-        self.reads = 0
-        self.overhead_request = self.overhead_first_byte = NEVER
-        self.overhead_chunks = 0
+        self.response_headers = headers.NONE
 
     # The request arrives.
 
@@ -130,13 +100,13 @@ class Transaction:
         self.start()
         self.relay.router.by_head(self)
         if request.generates():
-            self.usage = "not_requested"
+            self.record.usage = "not_requested"
             if settings.inject_usage and (request.length or 0) <= settings.inspect_body_bytes:
                 self._held = []
 
     def start(self) -> None:
         """From here on there will be a record."""
-        self.trace = Trace(self.request.headers, self.relay.sampler)
+        join_trace(self.record, self.request.headers, self.relay.sampler)
         self.started = True
         cells = self.relay.row.cells
         cells[_STARTED] += 1
@@ -162,8 +132,8 @@ class Transaction:
         if self._held is not None:
             ask = asking(b"".join(self._held))
             self._held = None
-            self.model = ask.model
-            self.usage = ask.usage
+            self.record.model = ask.model
+            self.record.usage = ask.usage
             if ask.usage == "injected":
                 self.cutter = UsageCutter()
                 # What is compressed cannot be cut.
@@ -206,12 +176,11 @@ class Transaction:
     def attach(self, upstream: UpstreamConnection, endpoint: Endpoint) -> None:
         """`upstream` is connected and ours now."""
         self.attached_at = now = monotonic_ns()
-        self.connected = now - self.t0
+        self.record.connected = now - self.t0
         self.upstream = upstream
         preserve_host = self.relay.settings.relay.preserve_host
-        self._out.insert(
-            0, self.request.head_for(endpoint.authority, self.trace, preserve_host=preserve_host)
-        )
+        head = self.request.head_for(endpoint.authority, self.record, preserve_host=preserve_host)
+        self._out.insert(0, head)
         upstream.serve(self)
         self.flush()
 
@@ -223,30 +192,29 @@ class Transaction:
         self._out = []
         self._out_size = 0
         if self.finished_request:
-            now = monotonic_ns()
-            self.request_sent = now - self.t0
-            if self.overhead_request == NEVER:
-                waited = max(self.dispatched_at - self.client.read_at, 0)
-                self.overhead_request = waited + now - max(self.attached_at, self.client.read_at)
+            now, read_at, record = monotonic_ns(), self.client.read_at, self.record
+            record.request_sent = now - self.t0
+            if record.overhead_request == NEVER:
+                waited = max(self.dispatched_at - read_at, 0)
+                record.overhead_request = waited + now - max(self.attached_at, read_at)
 
     # The response begins.
 
     def response_head(self, status: int, received: Headers, *, closes: bool) -> Fields:
         """Note what the upstream answered; the header fields that the client gets."""
-        self.status = status
+        record = self.record
+        record.status = status
         self.response_headers = received
         self.responding = True
-        self.stream = received.get(b"content-type").lower().startswith(b"text/event-stream")
-        if not self.stream or status != 200 or b"content-encoding" in received:
+        record.stream = received.get(b"content-type").lower().startswith(b"text/event-stream")
+        if not record.stream or status != 200 or b"content-encoding" in received:
             self.cutter = None
         if closes or self.relay.draining or not self.finished_request:
             self.keep_alive = False
         cut = self.cutter is not None
-        passed = [
-            (name, value)
-            for lower, name, value in received.end_to_end()
-            if not (cut and lower == b"content-length")
-        ]
+        passed = received.end_to_end()
+        if cut and b"content-length" in received:
+            passed = [field for field in passed if field[0].lower() != b"content-length"]
         if self.request.version == "1.1" and (cut or b"transfer-encoding" in received):
             passed.append(
                 (b"Transfer-Encoding", b"chunked" if cut else b", ".join(received.all(b"transfer-encoding")))
@@ -258,7 +226,7 @@ class Transaction:
     def _trace_header(self) -> Fields:
         if not self.relay.settings.relay.trace_header:
             return []
-        return [(b"x-driftline-trace-id", self.trace.trace_id.hex().encode())]
+        return [(b"x-driftline-trace-id", self.record.trace_id.hex().encode())]
 
     def has_no_body(self, status: int) -> bool:
         return self.request.method == b"HEAD" or status in _BODILESS_STATUS
@@ -267,12 +235,12 @@ class Transaction:
 
     def respond(self, reply: bytes, status: int) -> None:
         """Answer by ourselves, in place of the upstream."""
-        self.status = status
+        self.record.status = status
         self.client.write(reply)
 
     def fail(self, status: int, outcome: Outcome, message: str, *, code: str) -> None:
         """End with an error: in words if the client has heard nothing yet, by closing if it has."""
-        self.error = message
+        self.record.error = message
         if self.responding:
             self.keep_alive = False
             if not self._end_is_framed():
@@ -299,19 +267,19 @@ class Transaction:
 
     def check_timeouts(self, now: int) -> None:
         """End the exchange when one of the timeouts has passed. `now`: monotonic nanoseconds."""
-        timeouts = self.relay.settings.timeouts
+        timeouts, record = self.relay.settings.timeouts, self.record
         elapsed = now - self.t0
         if timeouts.body and not self.finished_request and now - self.client.read_at > timeouts.body * 1e9:
             if not self.client.paused:
                 self.refuse(Refusal(408, f"no more of the request body for {timeouts.body:g} s", "slow_body"))
         elif timeouts.total and elapsed > timeouts.total * 1e9:
             self._timed_out(f"the response took longer than {timeouts.total:g} s")
-        elif timeouts.first_byte and self.first_byte == NEVER and self.request_sent != NEVER:
-            if elapsed - self.request_sent > timeouts.first_byte * 1e9:
+        elif timeouts.first_byte and record.first_byte == NEVER and record.request_sent != NEVER:
+            if elapsed - record.request_sent > timeouts.first_byte * 1e9:
                 self._timed_out(f"the upstream sent nothing for {timeouts.first_byte:g} s")
         elif self.client.write_paused:
             pass  # the upstream is not silent: a client that reads slowly has us not listen
-        elif timeouts.idle and self.last_byte != NEVER and elapsed - self.last_byte > timeouts.idle * 1e9:
+        elif timeouts.idle and record.last_byte != NEVER and elapsed - record.last_byte > timeouts.idle * 1e9:
             self._timed_out(f"the upstream paused for {timeouts.idle:g} s")
 
     def _timed_out(self, message: str) -> None:
@@ -321,7 +289,7 @@ class Transaction:
         """The client's connection is closed. The upstream's goes at once, so that the engine stops."""
         # A client that closes after the last event has seen everything (ai-gateway#2563).
         # The last event of the responses API holds the whole response.
-        end = self.response_keeper.end(65536) if self.stream else b""
+        end = self.response_keeper.end(65536) if self.record.stream else b""
         seen_all = b"data: [DONE]" in end[-64:] or b"event: response.completed\n" in end
         self.finish("tunnelled" if tunnelled else "complete" if seen_all else "client_closed")
 
@@ -337,45 +305,25 @@ class Transaction:
         if self.started:
             cells = self.relay.row.cells
             cells[_ACTIVE] -= 1
-            cells[column(f"outcome.{outcome}")] += 1
-            self.relay.channel.send(self._exchange(outcome))
+            cells[_OUTCOME[outcome]] += 1
+            self.relay.channel.send(self._recorded(outcome))
         self.client.finished(self)
 
-    def _exchange(self, outcome: Outcome) -> Exchange:
-        endpoint, request, trace = self.endpoint, self.request, self.trace
-        return Exchange(
-            trace_id=trace.trace_id,
-            span_id=trace.span_id,
-            parent_span_id=trace.parent_id,
-            trace_flags=trace.flags,
-            tracestate=trace.state,
-            kind=self.kind,
-            pool=self.pool.name if self.pool else "",
-            variant=self.variant,
-            upstream=endpoint.address if endpoint else "",
-            method=request.method.decode("latin-1"),
-            target=request.target.decode("latin-1"),
-            request_headers=request.headers.recorded(RECORDED_REQUEST),
-            response_headers=self.response_headers.recorded(RECORDED_RESPONSE),
-            request_body=self.request_keeper.body(),
-            response_body=self.response_keeper.body(),
-            status=self.status,
-            outcome=outcome,
-            error=self.error,
-            received_at=self.received_at,
-            connected=self.connected,
-            request_sent=self.request_sent,
-            first_byte=self.first_byte,
-            first_content=self.first_content,
-            last_content=self.last_content,
-            last_byte=self.last_byte,
-            ended=monotonic_ns() - self.t0,
-            stream=self.stream,
-            model=self.model,
-            usage=self.usage,
-            usage_event=self.cutter.usage_event if self.cutter else b"",
-            reads=self.reads,
-            overhead_request=self.overhead_request,
-            overhead_first_byte=self.overhead_first_byte,
-            overhead_chunks=self.overhead_chunks,
-        )
+    def _recorded(self, outcome: Outcome) -> Exchange:
+        """The record, with what is known at the end."""
+        record, request = self.record, self.request
+        record.ended = monotonic_ns() - self.t0
+        record.outcome = outcome
+        if self.pool is not None:
+            record.pool = self.pool.name
+        if self.endpoint is not None:
+            record.upstream = self.endpoint.address
+        record.method = request.method.decode("latin-1")
+        record.target = request.target.decode("latin-1")
+        record.request_headers = request.headers.recorded(RECORDED_REQUEST)
+        record.response_headers = self.response_headers.recorded(RECORDED_RESPONSE)
+        record.request_body = self.request_keeper.body()
+        record.response_body = self.response_keeper.body()
+        if self.cutter is not None:
+            record.usage_event = self.cutter.usage_event
+        return record

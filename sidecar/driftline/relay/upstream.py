@@ -129,8 +129,9 @@ class UpstreamConnection(asyncio.Protocol):
                 self._broken(f"the upstream's response is not HTTP: {error}")
 
     def _read_head(self, transaction: Transaction, data: bytes, began: int) -> None:
-        if transaction.first_byte == NEVER:
-            transaction.first_byte = transaction.last_byte = began - transaction.t0
+        record = transaction.record
+        if record.first_byte == NEVER:
+            record.first_byte = record.last_byte = began - transaction.t0
         self._head += data
         while self._in_head:
             end = self._head.find(b"\r\n\r\n") + 4
@@ -148,7 +149,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete and rest:  # a body where none may be
             self._keep_alive = transaction.keep_alive = False
             rest = b""
-        transaction.overhead_first_byte = monotonic_ns() - began
+        record.overhead_first_byte = monotonic_ns() - began
         if rest:
             self._parser.feed_data(rest)
         if self._complete or rest:
@@ -197,7 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _open_tunnel(self, transaction: Transaction, block: bytes) -> None:
         self._tunnel = True
         self._in_head = False
-        transaction.status = 101
+        transaction.record.status = 101
         transaction.responding = True
         transaction.keep_alive = False
         transaction.client.write(block)
@@ -207,14 +208,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:  # noqa: C901  # see above
         """`data` has been fed to the parser; what is body in it is in `_bodies`."""
-        bodies = self._bodies
-        transaction.last_byte = moment = began - transaction.t0
+        bodies, record = self._bodies, transaction.record
+        record.last_byte = moment = began - transaction.t0
         if self._messages > 1:
             data = self._first_message_alone(transaction)
         elif self._complete and self._framing == "length":
             data = b"".join(bodies)  # without a stray line end
         if bodies:
-            transaction.reads += 1
+            record.reads += 1
             keeper = transaction.response_keeper
             for body in bodies:
                 keeper.size += len(body)
@@ -222,18 +223,18 @@ class UpstreamConnection(asyncio.Protocol):
                     keeper.pieces.append(body)
                 else:
                     keeper.overflow(body)
-            if transaction.first_content == NEVER:
-                if not transaction.stream or _CONTENT.search(b"".join(bodies)):
-                    transaction.first_content = transaction.last_content = moment
+            if record.first_content == NEVER:
+                if not record.stream or _CONTENT.search(b"".join(bodies)):
+                    record.first_content = record.last_content = moment
             elif not bodies[0].startswith(_DONE):
-                transaction.last_content = moment
+                record.last_content = moment
         out = data if self._pass_on is None else self._pass_on(transaction, data)
         if self._reply_head:
             out, self._reply_head = self._reply_head + out, b""
         if out:
             transaction.client.transport.write(out)
         bodies.clear()
-        transaction.overhead_chunks += monotonic_ns() - began
+        record.overhead_chunks += monotonic_ns() - began
         if self._complete:
             transaction.finish("complete")
 
