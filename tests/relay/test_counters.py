@@ -1,9 +1,10 @@
 """The books of the relays balance, whoever dies when."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.relay.counters import ROWS, Block, settle
+from driftline.relay.counters import BACKENDS, ROWS, Block, settle
 
 EVENTS = st.lists(st.sampled_from(["start", "end", "drop", "observe", "die"]), max_size=60)
 
@@ -64,3 +65,17 @@ def test_another_process_sees_the_same_counters():
         row = block.allocate(7)
         row.add("started")
         assert Block(file.fileno()).row(row.index)["started"] == 1
+
+
+def test_spans_are_counted_apart_from_rows_and_from_each_other():
+    """Every backend has counters of its own, up to a number that nobody configures."""
+    block, file = Block.create()
+    with file:
+        for backend in range(BACKENDS):
+            block.tally(backend).add("made", backend)
+            block.tally(backend).add("dropped.failed")
+        assert [block.tally(backend)["made"] for backend in range(BACKENDS)] == list(range(BACKENDS))
+        assert block.totals().started == 0
+        assert block.allocate(1).dropped() == 0
+        with pytest.raises(ValueError, match="more than 64 exporters: send to a Collector"):
+            block.tally(BACKENDS)

@@ -48,7 +48,9 @@ class Service:
         """Calls that an observer failed on, by observer."""
         self._recent = RecentCalls()
         self._drift = DriftWatch(self._config.drift, Store(Path(self._config.state_dir)), self._started)
-        self._tracing = TraceObserver.start(self._config.exporters, self._config.capture, os.environ)
+        self._tracing = TraceObserver.start(
+            self._config.exporters, self._config.capture, os.environ, intake.block.tally
+        )
         self._metrics = Metrics(
             relay=intake.block.totals,
             exports={"traces": self._tracing},
@@ -139,6 +141,7 @@ class Service:
             "version": __version__,
             "processes": self.processes,
             "requests": self._requests(),
+            "spans": self._spans(),
             "calls_in_memory": len(self._recent),
             "not_model_calls": self.untraced,
             "observer_faults": dict(self.faults),
@@ -154,6 +157,11 @@ class Service:
             "dropped": {reason: count for reason, count in totals.dropped.items() if count},
             "outcomes": {outcome: count for outcome, count in totals.requests.items() if count},
         }
+
+    def _spans(self) -> dict[str, Any]:
+        """Their books, over all backends: once none is on its way, made = exported + what was dropped."""
+        tracing = self._tracing
+        return {"made": tracing.made, "exported": tracing.exported, "dropped": dict(tracing.dropped)}
 
     def ready(self) -> bool:
         return self._intake.block.totals().ready

@@ -8,12 +8,15 @@ lock is needed. Because the block survives both, the books can be balanced after
 
 A row is given to one incarnation of a relay. When that process is gone and everything it had sent is read,
 the observer settles the row: what it started and nobody saw is counted as `relay_lost`.
+
+Behind the rows stand the observer's own counters of spans, one `Tally` per backend.
 """
 
 from __future__ import annotations
 
 import mmap
 import tempfile
+from collections.abc import Mapping
 from typing import IO, NamedTuple, get_args
 
 from driftline.exchange import Outcome
@@ -25,6 +28,7 @@ _COLUMNS = (
     "incarnation",  # 0: free. Written by the supervisor.
     "settled",  # 1: the process is gone and the books are balanced. Written by the observer.
     "ready",  # 1: an upstream answers its health check
+    "beat",  # goes up while the process moves; in row 0 the observer's
     "started",
     "active",
     "sent",  # records handed to the channel
@@ -33,35 +37,72 @@ _COLUMNS = (
     *(f"outcome.{name}" for name in OUTCOMES),
     *(f"dropped.{reason}" for reason in DROP_REASONS),
 )
+_SUMS = _COLUMNS[_COLUMNS.index("started") :]
+"""What a dead relay leaves behind."""
 _INDEX = {name: i for i, name in enumerate(_COLUMNS)}
 WIDTH = len(_COLUMNS)
 ROWS = 256
 """Rows of live relays and of dead ones not settled yet; row 0 holds the sum of all that were settled."""
-SIZE = ROWS * WIDTH * 8
+
+SPAN_DROP_REASONS = ("queue_full", "failed", "shutdown", "observer_lost")
+_SPAN_COLUMNS = ("made", "exported", *(f"dropped.{reason}" for reason in SPAN_DROP_REASONS))
+_SPAN_INDEX = {name: i for i, name in enumerate(_SPAN_COLUMNS)}
+_SPAN_WIDTH = len(_SPAN_COLUMNS)
+BACKENDS = 64
+
+_SPANS_FROM = ROWS * WIDTH
+SIZE = (_SPANS_FROM + BACKENDS * _SPAN_WIDTH) * 8
 
 
 def column(name: str) -> int:
     return _INDEX[name]
 
 
-class Row:
+class _Cells:
+    """Counters by name."""
+
+    def __init__(self, cells: memoryview[int], index: Mapping[str, int]) -> None:
+        self.cells = cells
+        self._index = index
+
+    def __getitem__(self, name: str) -> int:
+        return self.cells[self._index[name]]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self.cells[self._index[name]] = value
+
+    def add(self, name: str, amount: int = 1) -> None:
+        self.cells[self._index[name]] += amount
+
+
+class Row(_Cells):
     """One incarnation's counters. `row.cells[column("started")] += 1` is the hot path's whole cost."""
 
     def __init__(self, block: Block, index: int) -> None:
+        super().__init__(block.cells[index * WIDTH : (index + 1) * WIDTH], _INDEX)
         self.index = index
-        self.cells = block.cells[index * WIDTH : (index + 1) * WIDTH]
-
-    def __getitem__(self, name: str) -> int:
-        return self.cells[_INDEX[name]]
-
-    def __setitem__(self, name: str, value: int) -> None:
-        self.cells[_INDEX[name]] = value
-
-    def add(self, name: str, amount: int = 1) -> None:
-        self.cells[_INDEX[name]] += amount
 
     def dropped(self) -> int:
         return sum(self[f"dropped.{reason}"] for reason in DROP_REASONS)
+
+
+class Tally(_Cells):
+    """The spans for one backend, counted by the observer: once none is on its way, made = exported + Σ dropped."""
+
+    def __init__(self, cells: memoryview[int] | None = None) -> None:
+        """In memory of its own without `cells`."""
+        super().__init__(
+            memoryview(bytearray(_SPAN_WIDTH * 8)).cast("q") if cells is None else cells, _SPAN_INDEX
+        )
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """By reason, those that occurred."""
+        return {reason: count for reason in SPAN_DROP_REASONS if (count := self[f"dropped.{reason}"])}
+
+    def settle(self) -> None:
+        """A new observer takes over: what the last one had not sent is gone with it."""
+        self.add("dropped.observer_lost", self["made"] - self["exported"] - sum(self.dropped.values()))
 
 
 class Totals(NamedTuple):
@@ -96,6 +137,13 @@ class Block:
     def row(self, index: int) -> Row:
         return Row(self, index)
 
+    def tally(self, backend: int) -> Tally:
+        """Of the spans for the backend of that number, in the order of the configuration."""
+        if backend >= BACKENDS:
+            raise ValueError(f"more than {BACKENDS} exporters: send to a Collector, and let it fan out")
+        begin = _SPANS_FROM + backend * _SPAN_WIDTH
+        return Tally(self.cells[begin : begin + _SPAN_WIDTH])
+
     def rows(self) -> list[Row]:
         """Rows in use, settled or not."""
         return [row for row in map(self.row, range(1, ROWS)) if row["incarnation"]]
@@ -113,7 +161,7 @@ class Block:
 
     def _fold(self, row: Row) -> None:
         past = self.row(0)
-        for name in _COLUMNS[3:]:
+        for name in _SUMS:
             past.add(name, row[name])
         row.cells[:] = memoryview(bytes(WIDTH * 8)).cast("q")
 

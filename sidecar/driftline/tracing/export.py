@@ -17,7 +17,8 @@ from typing import Protocol
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from driftline.tracing.environment import QueueSettings
+from driftline.relay.counters import Tally
+from driftline.otlp.environment import QueueSettings
 from driftline.tracing.presets import Target
 
 log = logging.getLogger(__name__)
@@ -32,16 +33,19 @@ class Sender(Protocol):
 
 
 class Exporter:
-    """`submit` is called from one thread; everything else may be called from any."""
+    """`submit` is called from one thread; everything else may be called from any.
 
-    def __init__(self, name: str, sender: Sender, settings: QueueSettings) -> None:
+    `tally` is where spans are counted; it outlives the process, and what a killed one held is counted as lost.
+    """
+
+    def __init__(
+        self, name: str, sender: Sender, settings: QueueSettings, tally: Tally | None = None
+    ) -> None:
         self.name = name
-        self.dropped: Counter[str] = Counter()
-        """Spans that were lost, by reason: `queue_full`, `failed`, `shutdown`."""
+        self.tally = tally or Tally()
+        self.tally.settle()
         self.batches: Counter[str] = Counter()
         """Batches, by outcome: `success`, `failure`."""
-        self.submitted = 0
-        self.exported = 0
         self._sender = sender
         self._settings = settings
         self._queue: deque[tuple[ReadableSpan, int]] = deque()
@@ -56,18 +60,23 @@ class Exporter:
         self._worker = threading.Thread(target=self._work, name=f"export-{name}", daemon=True)
         self._worker.start()
 
+    @property
+    def dropped(self) -> Counter[str]:
+        """Spans that were lost, by reason: `queue_full`, `failed`, `shutdown`, `observer_lost`."""
+        return Counter(self.tally.dropped)
+
     def submit(self, span: ReadableSpan, size: int) -> None:
         """Queue `span`, of about `size` bytes, or count it as dropped."""
         settings = self._settings
-        self.submitted += 1
+        self.tally.add("made")
         if self._stopping:
-            self.dropped["shutdown"] += 1
+            self.tally.add("dropped.shutdown")
             return
         if (
             len(self._queue) >= settings.max_queue_size
             or self._bytes_in - self._bytes_out + size > settings.max_queue_bytes
         ):
-            self.dropped["queue_full"] += 1
+            self.tally.add("dropped.queue_full")
             return
         self._bytes_in += size
         self._queue.append((span, size))
@@ -85,8 +94,9 @@ class Exporter:
         self._worker.join(max(0.0, deadline - time.monotonic()))
         with self._closing:
             self._closed = True
-            if lost := self.submitted - self.exported - self.dropped.total():
-                self.dropped["shutdown"] += lost
+            self.tally.add(
+                "dropped.shutdown", self.tally["made"] - self.tally["exported"] - self.dropped.total()
+            )
         self._sender.shutdown()
 
     def _work(self) -> None:
@@ -124,13 +134,15 @@ class Exporter:
                 return
             self.batches["success" if delivered else "failure"] += 1
             if delivered:
-                self.exported += len(batch)
+                self.tally.add("exported", len(batch))
             else:
-                self.dropped["failed"] += len(batch)
+                self.tally.add("dropped.failed", len(batch))
         if self._failing == delivered:
             self._failing = not delivered
             if delivered:
-                log.info("exporter %s delivers again; %d spans were lost", self.name, self.dropped["failed"])
+                log.info(
+                    "exporter %s delivers again; %d spans were lost", self.name, self.tally["dropped.failed"]
+                )
             else:
                 log.warning("exporter %s does not deliver: its spans are dropped until it does", self.name)
 

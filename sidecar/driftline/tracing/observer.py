@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from driftline.call import Call
+from driftline.relay.counters import Tally
 from driftline.relay.tracecontext import SAMPLED
 from driftline.tracing import semconv
 from driftline.tracing.content import Capture, CaptureSettings
-from driftline.tracing.environment import QueueSettings
+from driftline.otlp.environment import QueueSettings
 from driftline.tracing.export import Exporter, connect
 from driftline.tracing.presets import ExporterSettings, targets
 from driftline.tracing.spans import SpanBuilder, resource
@@ -32,12 +33,20 @@ class TraceObserver:
 
     @classmethod
     def start(
-        cls, exporters: list[ExporterSettings], capture: CaptureSettings, environ: Mapping[str, str]
+        cls,
+        exporters: list[ExporterSettings],
+        capture: CaptureSettings,
+        environ: Mapping[str, str],
+        tally: Callable[[int], Tally] = lambda _: Tally(),
     ) -> TraceObserver:
-        """Connect to every backend configured. `ValueError` says what is wrong with the configuration."""
+        """Connect to every backend configured. `ValueError` says what is wrong with the configuration.
+
+        `tally` gives the counters of each backend, by its number.
+        """
         queue = QueueSettings.from_env(environ)
         builder = SpanBuilder(resource(), Capture(capture, environ), environ)
-        return cls(builder, [Exporter(t.name, connect(t), queue) for t in targets(exporters, environ)])
+        backends = enumerate(targets(exporters, environ))
+        return cls(builder, [Exporter(t.name, connect(t), queue, tally(number)) for number, t in backends])
 
     def observe(self, call: Call) -> None:
         if not self.exporters or not call.exchange.trace_flags & SAMPLED:
@@ -57,6 +66,16 @@ class TraceObserver:
     def batches(self) -> Counter[str]:
         """Batches sent, by outcome, over all backends."""
         return sum((exporter.batches for exporter in self.exporters), Counter())
+
+    @property
+    def made(self) -> int:
+        """Spans handed to a backend's queue, over all backends and all observers that ever ran."""
+        return sum(exporter.tally["made"] for exporter in self.exporters)
+
+    @property
+    def exported(self) -> int:
+        """Those that a backend took."""
+        return sum(exporter.tally["exported"] for exporter in self.exporters)
 
     def shutdown(self, timeout: float) -> None:
         """Flush all backends at once, in at most about `timeout` seconds."""
