@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from driftline.exchange import Exchange
+from driftline.listeners import Address, listen
 from driftline.relay.counters import Block
 from driftline.relay.server import Relay
 from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Timeouts
@@ -174,7 +175,7 @@ async def rig(
         sampler=sampler or {},
     )
     server = Relay(settings, records, block.allocate(1), probing=False)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen(Address("127.0.0.1:0"))
     port = listener.getsockname()[1]
     await server.start(listener)
     made = Rig(server, records, port, upstream)

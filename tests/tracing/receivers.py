@@ -13,6 +13,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
@@ -55,15 +56,28 @@ class Received:
     """Answered to every batch."""
     hang: asyncio.Event | None = None
     """Answer only once it is set."""
+    rejects: int = 0
+    """Spans of each batch that are refused in an answer of success (OTLP: partial success)."""
+    rejected: int = 0
 
     @property
     def spans(self) -> list[Span]:
         return [span for rs in self.resource_spans for ss in rs.scope_spans for span in ss.spans]
 
-    def take(self, request: ExportTraceServiceRequest) -> None:
+    def take(self, request: ExportTraceServiceRequest) -> ExportTraceServiceResponse:
+        refused = 0
+        for scope in [scope for resource in request.resource_spans for scope in resource.scope_spans]:
+            unwanted = min(self.rejects - refused, len(scope.spans))
+            del scope.spans[:unwanted]
+            refused += unwanted
         before = len(self.spans)
         self.resource_spans.extend(request.resource_spans)
         self.batches.append(len(self.spans) - before)
+        self.rejected += refused
+        if not refused:
+            return ExportTraceServiceResponse()
+        partial = ExportTracePartialSuccess(rejected_spans=refused, error_message="not these")
+        return ExportTraceServiceResponse(partial_success=partial)
 
 
 @asynccontextmanager
@@ -78,12 +92,13 @@ async def http_receiver() -> AsyncIterator[Received]:
             await received.hang.wait()
         if received.status != 200:
             return web.Response(status=received.status)
+        answer = b""
         if request.path.endswith("/v1/metrics"):
             for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 received.metrics.extend(m for scope in resource.scope_metrics for m in scope.metrics)
         else:
-            received.take(ExportTraceServiceRequest.FromString(body))
-        return web.Response(body=b"", content_type="application/x-protobuf")
+            answer = received.take(ExportTraceServiceRequest.FromString(body)).SerializeToString()
+        return web.Response(body=answer, content_type="application/x-protobuf")
 
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/{path:.*}", post)
@@ -108,8 +123,7 @@ class _GrpcService(trace_service_pb2_grpc.TraceServiceServicer):
         self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
     ) -> ExportTraceServiceResponse:
         self._received.headers.append({str(k): str(v) for k, v in context.invocation_metadata()})
-        self._received.take(request)
-        return ExportTraceServiceResponse()
+        return self._received.take(request)
 
 
 @asynccontextmanager
