@@ -25,7 +25,6 @@ import click
 import msgspec
 import yaml
 from click.testing import CliRunner
-from opentelemetry.sdk.resources import Resource
 
 from driftline.cli import main as driftline
 from driftline.config import Config
@@ -220,7 +219,7 @@ def exported() -> list[Metric]:
         exports={},
         faults={},
         drift=_NothingYet(),
-        resource=Resource({}),
+        resource={},
         environ={},
         started=0,
     ).all

@@ -10,7 +10,7 @@ from driftline.drift.verdict import State, Test, Verdict
 from driftline.metrics import Metrics
 from driftline.metrics.drift import BinTotal
 from driftline.relay.counters import Totals
-from driftline.tracing.spans import resource
+from driftline.tracing.resource import resource
 from tests.tracing.calls import chat
 
 
@@ -111,7 +111,7 @@ def empty(environ: dict[str, str] | None = None, **options: object) -> Metrics:
         "exports": {"traces": Out()},
         "faults": Counter({"drift": 2}),
         "drift": Detector(),
-        "resource": resource(),
+        "resource": resource(environ or {}),
         "environ": environ or {},
         "started": STARTED,
     }

@@ -7,13 +7,14 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.resources import Resource
 
 from driftline.metrics.instruments import Counter, Histogram
 from driftline.metrics.labels import LabelBound
-from driftline.metrics.otlp import metrics_data
+from driftline.metrics.otlp import encode
 
 BOUNDS = (0.1, 0.2, 0.5, 1.0)
 
@@ -29,22 +30,22 @@ def test_a_histogram_is_the_sdks(values: list[float]) -> None:
         theirs.record(value, {"k": "v"})
         ours.cell(("v",)).observe(value)
 
-    def figures(data: object) -> list[tuple[object, ...]]:
-        return [
-            (
-                point.attributes,
-                list(point.bucket_counts),
-                point.count,
-                point.sum,
-                tuple(point.explicit_bounds),
-            )
-            for resource in (data.resource_metrics if data else [])  # type: ignore[attr-defined]
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            for point in metric.data.data_points
-        ]
+    sent = ScopeMetrics.FromString(b"".join(encode([ours], 0, 1)))
+    assert figures(sent) == (figures(scope_of(reader)) if values else [])
 
-    assert figures(metrics_data([ours], Resource({}), 0, 1)) == figures(reader.get_metrics_data())
+
+def scope_of(reader: InMemoryMetricReader) -> ScopeMetrics:
+    data = reader.get_metrics_data()
+    assert data is not None
+    return encode_metrics(data).resource_metrics[0].scope_metrics[0]
+
+
+def figures(scope: ScopeMetrics) -> list[tuple[object, ...]]:
+    return [
+        (str(p.attributes), list(p.bucket_counts), p.count, p.sum, list(p.explicit_bounds))
+        for metric in scope.metrics
+        for p in metric.histogram.data_points
+    ]
 
 
 def test_a_value_may_count_more_than_once() -> None:

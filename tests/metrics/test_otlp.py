@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 
 import pytest
@@ -13,11 +14,10 @@ from tests.metrics.test_calls import value
 from tests.tracing.receivers import attributes, http_receiver, until
 
 
-async def test_all_of_them_arrive_with_names_types_and_values(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_of_them_arrive_with_names_types_and_values() -> None:
     async with http_receiver() as received:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
         metrics = measured({"OTEL_EXPORTER_OTLP_ENDPOINT": received.url})
-        await asyncio.to_thread(metrics.shutdown, STARTED + 9, 5)
+        await metrics.shutdown(STARTED + 9, 5)
         arrived: dict[str, Metric] = {metric.name: metric for metric in received.metrics}
 
     assert received.paths == ["/v1/metrics"]
@@ -45,49 +45,51 @@ async def test_all_of_them_arrive_with_names_types_and_values(monkeypatch: pytes
     assert [p.as_double for p in arrived["driftline.drift.psi"].gauge.data_points] == [0.031, 0.031]
 
 
-async def test_a_push_goes_out_at_each_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_goes_out_at_each_interval() -> None:
     async with http_receiver() as received:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
-        metrics = measured({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "10000"})
+        metrics = measured(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url, "OTEL_METRIC_EXPORT_INTERVAL": "10000"}
+        )
         pushed = []
         for second in range(31):
             metrics.tick(STARTED + second)
             due = second // 10
             await until(lambda due=due: len(received.paths) >= due)
             pushed.append(len(received.paths))
-        await asyncio.to_thread(metrics.shutdown, STARTED + 31, 5)
+        await metrics.shutdown(STARTED + 31, 5)
     assert pushed == [0] * 10 + [1] * 10 + [2] * 10 + [3]
     assert len(received.paths) == 4
 
 
-async def test_a_backend_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backend_that_hangs_holds_nobody_up() -> None:
     async with http_receiver() as received:
         received.hang = asyncio.Event()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
-        metrics = measured({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "1000"})
+        metrics = measured(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url, "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+        )
         for second in range(100):
             metrics.tick(STARTED + second)
         await until(lambda: bool(received.paths))
-        await asyncio.to_thread(metrics.shutdown, STARTED + 100, 0.05)
+        await metrics.shutdown(STARTED + 100, 0.05)
         assert len(received.paths) == 1
 
 
-def test_pushes_are_counted_by_outcome() -> None:
+async def test_pushes_are_counted_by_outcome(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = empty({"OTEL_METRICS_EXPORTER": "console"})
-    metrics.shutdown(STARTED, 5)
+    await metrics.shutdown(STARTED, 5)
+    assert json.loads(capsys.readouterr().out)["resourceMetrics"][0]["scopeMetrics"]
     assert value(metrics, "driftline_telemetry_export_total", signal="metrics", outcome="success") == 1
 
 
-async def test_a_push_that_fails_is_counted_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_that_fails_is_counted_and_loses_nothing() -> None:
     async with http_receiver() as received:
         received.status = 400
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
-        metrics = measured({"OTEL_METRICS_EXPORTER": "otlp"})
+        metrics = measured({"OTEL_EXPORTER_OTLP_ENDPOINT": received.url})
         metrics.tick(STARTED + 60)
         name = "driftline_telemetry_export_total"
         await until(lambda: value(metrics, name, signal="metrics", outcome="failure") == 1)
         received.status = 200
-        await asyncio.to_thread(metrics.shutdown, STARTED + 61, 5)
+        await metrics.shutdown(STARTED + 61, 5)
     assert value(metrics, name, signal="metrics", outcome="success") == 1
     duration = next(m for m in received.metrics if m.name == "gen_ai.client.operation.duration")
     assert duration.histogram.data_points[0].count == 1
@@ -103,10 +105,10 @@ async def test_a_push_that_fails_is_counted_and_loses_nothing(monkeypatch: pytes
         {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9/v1/traces"},
     ],
 )
-def test_nothing_is_pushed_unless_asked(environ: dict[str, str]) -> None:
+async def test_nothing_is_pushed_unless_asked(environ: dict[str, str]) -> None:
     """`/metrics` works all the same."""
     metrics = measured(environ)
-    metrics.shutdown(STARTED, 5)
+    await metrics.shutdown(STARTED, 5)
     assert value(metrics, "driftline_telemetry_export_total", signal="metrics") is None
     assert value(metrics, "driftline_relay_active_requests") == 4
 
@@ -126,11 +128,11 @@ def test_variables_we_cannot_follow_are_refused(environ: dict[str, str], message
         empty(environ)
 
 
-def test_delta_temporality_is_not_followed_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_delta_temporality_is_not_followed_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     environ = {
         "OTEL_METRICS_EXPORTER": "console",
         "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
     }
     with caplog.at_level(logging.WARNING):
-        empty(environ).shutdown(STARTED, 5)
+        await empty(environ).shutdown(STARTED, 5)
     assert "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE is not followed" in caplog.text

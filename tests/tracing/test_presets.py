@@ -22,16 +22,27 @@ def test_nothing_configured_is_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "environ",
+    ("environ", "endpoint"),
     [
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"},
-        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"},
-        {"OTEL_TRACES_EXPORTER": "otlp"},
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "http://c:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/own"}, "http://c:4318/own"),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, "http://localhost:4318/v1/traces"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "http://c:4317",
+        ),
     ],
 )
-def test_standard_variables_alone_are_enough(environ: dict[str, str]) -> None:
-    """The stock exporter reads endpoint and headers itself."""
-    assert targets([], environ) == [Target(name="otlp", protocol="http/protobuf")]
+def test_standard_variables_alone_are_enough(environ: dict[str, str], endpoint: str) -> None:
+    """A signal's own endpoint is taken as it stands; the common one is a base for the path."""
+    assert [(t.name, t.endpoint) for t in targets([], environ)] == [("otlp", endpoint)]
+
+
+def test_headers_of_the_standard_variables_go_to_the_standard_receiver_and_to_nobody_else() -> None:
+    """They are likely to hold its key."""
+    environ = LANGFUSE | {"OTEL_EXPORTER_OTLP_HEADERS": "Api-Key=a%20b,x-tenant=t"}
+    assert target(environ, headers={"x-tenant": "u"}).headers == {"api-key": "a b", "x-tenant": "u"}
+    assert "api-key" not in target(environ, preset="langfuse").headers
 
 
 @pytest.mark.parametrize(

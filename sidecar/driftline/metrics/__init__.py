@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from opentelemetry.sdk.resources import Resource
-
 from driftline.call import Call
 from driftline.exchange import Exchange
 from driftline.metrics.calls import CallMetrics
@@ -33,7 +31,7 @@ class Metrics:
         exports: Mapping[str, Export],
         faults: Mapping[str, int],
         drift: DriftSource | None = None,
-        resource: Resource,
+        resource: Mapping[str, str],
         environ: Mapping[str, str],
         started: float,
         label_values: int = 100,
@@ -64,6 +62,6 @@ class Metrics:
         """Push, where metrics are pushed and it is time to. `now` is seconds since the epoch."""
         self._pusher.tick(now)
 
-    def shutdown(self, now: float, timeout: float) -> None:
-        """Push once more where metrics are pushed, for at most about `timeout` seconds."""
-        self._pusher.shutdown(now, timeout)
+    async def shutdown(self, now: float, within: float) -> None:
+        """Push once more where metrics are pushed, for at most about `within` seconds."""
+        await self._pusher.shutdown(now, within)

@@ -1,76 +1,80 @@
-"""The same metrics over OTLP, pushed at an interval where the standard variables ask for it."""
+"""The same metrics over OTLP, pushed at an interval where the standard variables ask for it.
+
+Field numbers are those of opentelemetry-proto's `metrics/v1/metrics.proto`.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
-import queue
-import threading
-import time
 from collections import Counter as Counts
 from collections.abc import Mapping
 
-from opentelemetry.sdk.metrics import export
-from opentelemetry.sdk.resources import Resource
-
-from driftline.metrics.instruments import Histogram, Labels, Metric, is_gauge
-from driftline.tracing import environment
-from driftline.tracing.export import quieten
-from driftline.tracing.semconv import SCHEMA_URL
-from driftline.tracing.spans import SCOPE
+from driftline.metrics.instruments import Counter, Histogram, Labels, Metric, Observed, Value, is_gauge
+from driftline.otlp import environment
+from driftline.otlp.connect import Destination, connect
+from driftline.otlp.environment import Connection
+from driftline.otlp.resource import Envelope
+from driftline.otlp.sender import Sender, deliver
+from driftline.otlp.wire import (
+    attributes,
+    double,
+    fixed64,
+    integer,
+    message,
+    packed_doubles,
+    packed_fixed64,
+    sfixed64,
+    text,
+)
+from driftline.tracing.resource import SCOPE
 
 log = logging.getLogger(__name__)
 
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
-_CUMULATIVE = export.AggregationTemporality.CUMULATIVE
+_CUMULATIVE = 2
 
 
-def metrics_data(metrics: list[Metric], resource: Resource, started: int, now: int) -> export.MetricsData:
-    """Everything measured, in the SDK's data model. `started` and `now` are nanoseconds since the epoch."""
-    converted = [_metric(metric, started, now) for metric in metrics]
-    scope = export.ScopeMetrics(
-        scope=SCOPE,
-        metrics=[metric for metric in converted if metric.data.data_points],
-        schema_url=SCHEMA_URL,
-    )
-    return export.MetricsData(
-        resource_metrics=[export.ResourceMetrics(resource=resource, scope_metrics=[scope], schema_url="")]
-    )
+def encode(metrics: list[Metric], started: int, now: int) -> list[bytes]:
+    """Everything measured, as elements of `Envelope.request`. `started` and `now` are nanoseconds since the epoch."""
+    return [
+        message(2, text(1, metric.name) + text(2, metric.description) + text(3, metric.unit) + data)
+        for metric in metrics
+        if (data := _data(metric, started, now))
+    ]
 
 
-def _metric(metric: Metric, started: int, now: int) -> export.Metric:
-    data: export.DataT
+def _data(metric: Metric, started: int, now: int) -> bytes:
+    """Nothing for a metric without a series."""
+    times = fixed64(2, started) + fixed64(3, now)
     if isinstance(metric, Histogram):
-        data = export.Histogram(
-            data_points=[
-                export.HistogramDataPoint(
-                    attributes=_attributes(metric, labels),
-                    start_time_unix_nano=started,
-                    time_unix_nano=now,
-                    count=sum(counts),
-                    sum=total,
-                    bucket_counts=counts,
-                    explicit_bounds=metric.bounds,
-                    min=None,  # type: ignore[arg-type]  # optional in OTLP, and so in the exporter
-                    max=None,  # type: ignore[arg-type]
-                )
-                for labels, counts, total in metric.read()
-            ],
-            aggregation_temporality=_CUMULATIVE,
-        )
-        return export.Metric(metric.name, metric.description, metric.unit, data)
-    gauge = is_gauge(metric)
+        buckets = [message(1, _buckets(metric, times, *series)) for series in metric.read()]
+        return message(9, b"".join(buckets) + integer(2, _CUMULATIVE)) if buckets else b""
+    if is_gauge(metric):
+        return message(5, numbers) if (numbers := _numbers(metric, fixed64(3, now))) else b""
+    numbers = _numbers(metric, times)
+    return message(7, numbers + integer(2, _CUMULATIVE) + integer(3, True)) if numbers else b""
+
+
+def _numbers(metric: Counter | Observed, times: bytes) -> bytes:
     points = [
-        export.NumberDataPoint(
-            attributes=_attributes(metric, labels),
-            start_time_unix_nano=None if gauge else started,  # type: ignore[arg-type]
-            time_unix_nano=now,
-            value=value,
-        )
+        times
+        + (double(4, value) if isinstance(value, float) else sfixed64(6, value))
+        + attributes(7, _attributes(metric, labels))
         for labels, value in metric.read()
     ]
-    data = export.Gauge(points) if gauge else export.Sum(points, _CUMULATIVE, is_monotonic=True)
-    return export.Metric(metric.name, metric.description, metric.unit, data)
+    return b"".join([message(1, point) for point in points])
+
+
+def _buckets(metric: Histogram, times: bytes, labels: Labels, counts: list[int], total: Value) -> bytes:
+    return (
+        times
+        + fixed64(4, sum(counts))
+        + double(5, total)
+        + packed_fixed64(6, counts)
+        + packed_doubles(7, metric.bounds)
+        + attributes(9, _attributes(metric, labels))
+    )
 
 
 def _attributes(metric: Metric, labels: Labels) -> dict[str, str | int]:
@@ -78,36 +82,35 @@ def _attributes(metric: Metric, labels: Labels) -> dict[str, str | int]:
 
 
 class Pusher:
-    """Reads all metrics when a push is due and sends them from a thread of its own.
+    """Reads all metrics when a push is due and sends them from a task of its own.
 
     Nothing is lost by a push that fails, or is left out because the last one is still on its way: totals go on.
     """
 
     def __init__(
         self,
-        exporters: list[export.MetricExporter],
+        senders: list[Sender],
         metrics: list[Metric],
-        resource: Resource,
+        envelope: Envelope,
         *,
         interval: float,
+        timeout: float,
         started: float,
     ) -> None:
         self.batches: Counts[str] = Counts()
         self.dropped: Counts[str] = Counts()
-        self._exporters = exporters
+        self._senders = senders
         self._metrics = metrics
-        self._resource = resource
+        self._envelope = envelope
         self._interval = interval
+        self._timeout = timeout
         self._started = started
         self._due = started + interval
-        self._waiting: queue.Queue[export.MetricsData | None] = queue.Queue(maxsize=1)
-        self._worker = threading.Thread(target=self._work, name="push-metrics", daemon=True)
-        if exporters:
-            self._worker.start()
+        self._pushing: asyncio.Task[None] | None = None
 
     @classmethod
     def from_env(
-        cls, metrics: list[Metric], resource: Resource, environ: Mapping[str, str], *, started: float
+        cls, metrics: list[Metric], resource: Mapping[str, str], environ: Mapping[str, str], *, started: float
     ) -> Pusher:
         """Where `OTEL_METRICS_EXPORTER` or an OTLP endpoint says so; else it does nothing.
 
@@ -116,54 +119,71 @@ class Pusher:
         kinds = [] if environment.disabled(environ) else environment.exporters("METRICS", environ)
         if kinds and environ.get(_TEMPORALITY, "cumulative").strip().lower() != "cumulative":
             log.warning("%s is not followed: metrics are exported as cumulative totals", _TEMPORALITY)
-        exporters = [_exporter(kind, environ) for kind in kinds if kind in ("otlp", "console")]
+        connection = Connection.from_env("METRICS", environ)
         return cls(
-            exporters, metrics, resource, interval=environment.metric_interval(environ), started=started
+            [
+                connect("METRICS", _destination(kind, environ), connection)
+                for kind in kinds
+                if kind in _PUSHED
+            ],
+            metrics,
+            Envelope(resource, SCOPE),
+            interval=environment.metric_interval(environ),
+            timeout=connection.timeout,
+            started=started,
         )
 
     def tick(self, now: float) -> None:
         """Push where it is time to. `now` is seconds since the epoch."""
-        if self._exporters and now >= self._due:
+        if self._senders and now >= self._due:
             self._due = now + self._interval
-            with contextlib.suppress(queue.Full):
-                self._waiting.put_nowait(self._read(now))
+            if self._pushing is None or self._pushing.done():
+                self._pushing = asyncio.create_task(self._push(self._read(now)), name="push-metrics")
 
-    def shutdown(self, now: float, timeout: float) -> None:
-        """Push once more, for at most about `timeout` seconds, and stop."""
-        if not self._exporters:
+    async def shutdown(self, now: float, within: float) -> None:
+        """Push once more, for at most about `within` seconds, and stop."""
+        if not self._senders:
             return
-        deadline = time.monotonic() + timeout
-        for last in (self._read(now), None):
-            with contextlib.suppress(queue.Full):
-                self._waiting.put(last, timeout=max(0.0, deadline - time.monotonic()))
-        self._worker.join(max(0.0, deadline - time.monotonic()))
-        for exporter in self._exporters:
-            exporter.shutdown(timeout_millis=1)
+        last = asyncio.create_task(self._last(now))
+        await asyncio.wait([last], timeout=within)
+        last.cancel()
+        await asyncio.gather(last, return_exceptions=True)
+        for sender in self._senders:
+            await sender.close()
 
-    def _read(self, now: float) -> export.MetricsData:
-        return metrics_data(self._metrics, self._resource, int(self._started * 1e9), int(now * 1e9))
+    async def _last(self, now: float) -> None:
+        if self._pushing is not None:
+            await self._pushing
+        await self._push(self._read(now))
 
-    def _work(self) -> None:
-        while (data := self._waiting.get()) is not None:
-            for exporter in self._exporters:
-                try:
-                    delivered = exporter.export(data) is export.MetricExportResult.SUCCESS
-                except Exception:
-                    if not self.batches["failure"]:
-                        log.exception("metrics could not be pushed")
-                    delivered = False
-                self.batches["success" if delivered else "failure"] += 1
+    def _read(self, now: float) -> bytes:
+        return self._envelope.request(encode(self._metrics, int(self._started * 1e9), int(now * 1e9)))
+
+    async def _push(self, request: bytes) -> None:
+        for sender in self._senders:
+            try:
+                outcome = await deliver(sender, request, self._timeout)
+            except Exception:
+                if not self.batches["failure"]:
+                    log.exception("metrics could not be pushed")
+                self.batches["failure"] += 1
+                continue
+            if not outcome.delivered and not self.batches["failure"]:
+                log.warning(
+                    "metrics could not be pushed: %s; further failures are only counted", outcome.reason
+                )
+            self.batches["success" if outcome.delivered else "failure"] += 1
 
 
-def _exporter(kind: str, environ: Mapping[str, str]) -> export.MetricExporter:
+_PUSHED = ("otlp", "console")
+
+
+def _destination(kind: str, environ: Mapping[str, str]) -> Destination:
     if kind == "console":
-        return export.ConsoleMetricExporter()
-    if environment.protocol("METRICS", environ) == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415
-
-        quieten("opentelemetry.exporter.otlp.proto.grpc.exporter")
-        return grpc.OTLPMetricExporter()
-    from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415
-
-    quieten("opentelemetry.exporter.otlp.proto.http.metric_exporter")
-    return http.OTLPMetricExporter()
+        return Destination(protocol="console")
+    protocol = environment.protocol("METRICS", environ)
+    return Destination(
+        protocol=protocol,
+        endpoint=environment.endpoint("METRICS", environ, protocol),
+        headers=environment.headers("METRICS", environ),
+    )

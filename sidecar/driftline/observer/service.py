@@ -29,7 +29,7 @@ from driftline.observer.recent import RecentCalls, detail, summary
 from driftline.observer.watching import DriftWatch
 from driftline.quality import Quality
 from driftline.tracing.observer import TraceObserver
-from driftline.tracing.spans import resource
+from driftline.tracing.resource import resource
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
@@ -57,11 +57,11 @@ class Service:
             faults=self.faults,
             drift=self._drift,
             started=self._started,
-            resource=resource(),
+            resource=resource(os.environ),
             environ=os.environ,
         )
         # In order: what enriches the call first, what reports it after.
-        self._observers: list[tuple[str, Callable[[Call], None]]] = [
+        self.observers: list[tuple[str, Callable[[Call], None]]] = [
             ("quality", Quality(self._config.quality).observe),
             ("cost", TokenPricer(self._config.prices).observe),
             ("tracing", self._tracing.observe),
@@ -87,8 +87,8 @@ class Service:
         """Flush what is on its way out, save what must survive, close the port."""
         await self._warming
         self._drift.stop()
-        self._tracing.shutdown(_FLUSH_SECONDS)
-        self._metrics.shutdown(time.time(), _FLUSH_SECONDS)
+        await self._tracing.shutdown(_FLUSH_SECONDS)
+        await self._metrics.shutdown(time.time(), _FLUSH_SECONDS)
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -113,7 +113,7 @@ class Service:
         if call is None:
             self.untraced += 1
             return
-        for name, observe in self._observers:
+        for name, observe in self.observers:
             try:
                 observe(call)
             except Exception:  # noqa: BLE001

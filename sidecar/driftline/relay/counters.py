@@ -44,7 +44,7 @@ WIDTH = len(_COLUMNS)
 ROWS = 256
 """Rows of live relays and of dead ones not settled yet; row 0 holds the sum of all that were settled."""
 
-SPAN_DROP_REASONS = ("queue_full", "failed", "shutdown", "observer_lost")
+SPAN_DROP_REASONS = ("queue_full", "failed", "rejected", "shutdown", "observer_lost")
 _SPAN_COLUMNS = ("made", "exported", *(f"dropped.{reason}" for reason in SPAN_DROP_REASONS))
 _SPAN_INDEX = {name: i for i, name in enumerate(_SPAN_COLUMNS)}
 _SPAN_WIDTH = len(_SPAN_COLUMNS)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 from driftline.call import Call
+from driftline.otlp.connect import connect
+from driftline.otlp.environment import Connection, QueueSettings
+from driftline.otlp.resource import Envelope
+from driftline.otlp.trace import encode
 from driftline.relay.counters import Tally
 from driftline.relay.tracecontext import SAMPLED
-from driftline.tracing import semconv
 from driftline.tracing.content import Capture, CaptureSettings
-from driftline.otlp.environment import QueueSettings
-from driftline.tracing.export import Exporter, connect
+from driftline.tracing.export import Exporter
 from driftline.tracing.presets import ExporterSettings, targets
-from driftline.tracing.spans import SpanBuilder, resource
-
-_SPAN_BYTES = 3072
-"""About what a span without content takes, encoded."""
-_CONTENT = (
-    semconv.SYSTEM_INSTRUCTIONS,
-    semconv.INPUT_MESSAGES,
-    semconv.OUTPUT_MESSAGES,
-    semconv.TOOL_DEFINITIONS,
-)
+from driftline.tracing.resource import SCOPE, resource
+from driftline.tracing.spans import SpanBuilder
 
 
 class TraceObserver:
@@ -39,23 +33,35 @@ class TraceObserver:
         environ: Mapping[str, str],
         tally: Callable[[int], Tally] = lambda _: Tally(),
     ) -> TraceObserver:
-        """Connect to every backend configured. `ValueError` says what is wrong with the configuration.
+        """Begin to export to every backend configured, on the running event loop. `ValueError` says what is wrong
+        with the configuration.
 
         `tally` gives the counters of each backend, by its number.
         """
-        queue = QueueSettings.from_env(environ)
-        builder = SpanBuilder(resource(), Capture(capture, environ), environ)
-        backends = enumerate(targets(exporters, environ))
-        return cls(builder, [Exporter(t.name, connect(t), queue, tally(number)) for number, t in backends])
+        queue, connection = QueueSettings.from_env(environ), Connection.from_env("TRACES", environ)
+        who = resource(environ)
+        envelope = Envelope(who, SCOPE)
+        return cls(
+            SpanBuilder(who, Capture(capture, environ), environ),
+            [
+                Exporter(
+                    target.name,
+                    connect("TRACES", target, connection),
+                    envelope,
+                    queue,
+                    timeout=connection.timeout,
+                    tally=tally(number),
+                )
+                for number, target in enumerate(targets(exporters, environ))
+            ],
+        )
 
     def observe(self, call: Call) -> None:
         if not self.exporters or not call.exchange.trace_flags & SAMPLED:
             return
-        span = self._builder.span(call)
-        attributes = span.attributes or {}
-        size = _SPAN_BYTES + sum(len(str(attributes.get(name, ""))) for name in _CONTENT)
+        span = encode(self._builder.span(call))
         for exporter in self.exporters:
-            exporter.submit(span, size)
+            exporter.submit(span)
 
     @property
     def dropped(self) -> Counter[str]:
@@ -77,10 +83,6 @@ class TraceObserver:
         """Those that a backend took."""
         return sum(exporter.tally["exported"] for exporter in self.exporters)
 
-    def shutdown(self, timeout: float) -> None:
-        """Flush all backends at once, in at most about `timeout` seconds."""
-        closing = [threading.Thread(target=exporter.shutdown, args=(timeout,)) for exporter in self.exporters]
-        for thread in closing:
-            thread.start()
-        for thread in closing:
-            thread.join(timeout + 1)
+    async def shutdown(self, within: float) -> None:
+        """Flush all backends at once, in at most about `within` seconds."""
+        await asyncio.gather(*(exporter.shutdown(within) for exporter in self.exporters))

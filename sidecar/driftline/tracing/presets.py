@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from driftline.otlp import environment
+from driftline.otlp.connect import Destination
+from driftline.otlp.environment import Environ, Protocol
 from driftline.settings import Settings
-from driftline.tracing import environment
-from driftline.tracing.environment import Environ, Protocol
 
 PresetName = Literal["otlp", "langfuse", "phoenix", "langsmith"]
 
@@ -36,13 +37,10 @@ class ExporterSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"{self.preset} takes OTLP over HTTP only: leave protocol out")
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend, resolved. None: the stock exporter reads the standard `OTEL_EXPORTER_OTLP_*` variable."""
+class Target(Destination, frozen=True, kw_only=True):
+    """One backend, resolved."""
 
     name: str
-    protocol: Literal["http/protobuf", "grpc", "console"]
-    endpoint: str | None = None
-    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def targets(settings: list[ExporterSettings], environ: Environ) -> list[Target]:
@@ -68,8 +66,10 @@ def check(settings: list[ExporterSettings], environ: Environ) -> None:
     """Raises `ValueError` where something that decides on exporting cannot be followed."""
     targets(settings, environ)
     environment.QueueSettings.from_env(environ)
+    environment.Connection.from_env("TRACES", environ)
     environment.exporters("METRICS", environ)
     environment.protocol("METRICS", environ)
+    environment.Connection.from_env("METRICS", environ)
     environment.metric_interval(environ)
 
 
@@ -81,9 +81,12 @@ def check_endpoint(name: str, url: str) -> None:
 def _otlp(settings: ExporterSettings, environ: Environ) -> Target:
     protocol = settings.protocol or environment.protocol("TRACES", environ)
     endpoint = settings.endpoint
-    if endpoint is not None and protocol != "grpc":
+    if endpoint is None:
+        endpoint = environment.endpoint("TRACES", environ, protocol)
+    elif protocol != "grpc":
         endpoint = _with_path(endpoint, _TRACES)
-    return Target(name="otlp", protocol=protocol, endpoint=endpoint, headers=settings.headers)
+    headers = environment.headers("TRACES", environ) | settings.headers
+    return Target(name="otlp", protocol=protocol, endpoint=endpoint, headers=headers)
 
 
 def _langfuse(settings: ExporterSettings, environ: Environ) -> Target:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
-from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-from opentelemetry.util import types
 
-from driftline import __version__
 from driftline.call import Call, Cost, Usage
-from driftline.exchange import NEVER, Exchange
+from driftline.exchange import NEVER
+from driftline.otlp.environment import SpanLimits
+from driftline.otlp.trace import HAS_IS_REMOTE, IS_REMOTE, Span, SpanKind, StatusCode
 from driftline.tracing import semconv
 from driftline.tracing.baggage import langfuse_attributes
 from driftline.tracing.content import Capture
@@ -28,61 +24,48 @@ from driftline.tracing.content import Capture
 Value = str | bool | int | float | list[str]
 Attributes = dict[str, Value]
 
-SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
-_UNSET = Status(StatusCode.UNSET)
-_NO_STATE = TraceState()
-
-
-def resource() -> Resource:
-    """What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say; by default the service is `driftline`."""
-    distro = {"telemetry.distro.name": "driftline", "telemetry.distro.version": __version__}
-    found = Resource.create(distro)
-    if str(found.attributes["service.name"]).startswith("unknown_service"):
-        found = found.merge(Resource({"service.name": "driftline", "service.version": __version__}))
-    return found
-
 
 class SpanBuilder:
     """Everything about spans that does not change from call to call."""
 
-    def __init__(self, resource: Resource, capture: Capture, environ: Mapping[str, str]) -> None:
-        self._resource = resource
+    def __init__(self, resource: Mapping[str, str], capture: Capture, environ: Mapping[str, str]) -> None:
         self._capture = capture
-        self._limits = SpanLimits()
+        self._limits = SpanLimits.from_env(environ)
         self._of_every_span = _langfuse_deployment(resource, environ)
 
-    def span(self, call: Call) -> ReadableSpan:
+    def span(self, call: Call) -> Span:
         exchange = call.exchange
         attributes = describe(call)
         attributes.update(self._of_every_span)
         captured = self._capture.wants(call)
         if captured:
-            attributes.update(self._capture.attributes(call, self._limits.max_span_attribute_length))
-        return ReadableSpan(
+            attributes.update(self._capture.attributes(call, self._limits.value_length))
+        attributes, dropped = self._limited(attributes)
+        failed = call.error_type is not None
+        return Span(
+            trace_id=exchange.trace_id,
+            span_id=exchange.span_id,
+            parent_span_id=exchange.parent_span_id,
+            trace_state=exchange.tracestate,
+            flags=HAS_IS_REMOTE | IS_REMOTE if exchange.parent_span_id else HAS_IS_REMOTE,
             name=f"{call.operation} {call.request_model}" if call.request_model else call.operation,
-            context=_context(exchange, exchange.span_id, is_remote=False),
-            parent=_context(exchange, exchange.parent_span_id, is_remote=True)
-            if exchange.parent_span_id
-            else None,
-            resource=self._resource,
-            attributes=self._limited(attributes),
             kind=SpanKind.CLIENT,
-            status=_status(call, captured),
-            start_time=exchange.received_at,
-            end_time=exchange.received_at + max(exchange.ended, 0),
-            instrumentation_scope=SCOPE,
+            start=exchange.received_at,
+            end=exchange.received_at + max(exchange.ended, 0),
+            attributes=attributes,
+            dropped_attributes=dropped,
+            status=StatusCode.ERROR if failed else StatusCode.UNSET,
+            status_message=_message(call, captured) if failed else "",
         )
 
-    def _limited(self, attributes: Attributes) -> types.Attributes:
+    def _limited(self, attributes: Attributes) -> tuple[Attributes, int]:
         """As `OTEL_SPAN_ATTRIBUTE_{COUNT,VALUE_LENGTH}_LIMIT` say: the first stay, the others are counted."""
-        most, longest = self._limits.max_span_attributes, self._limits.max_span_attribute_length
+        most, longest = self._limits.count, self._limits.value_length
         if longest is not None:
             attributes = {key: _shortened(value, longest) for key, value in attributes.items()}
         if most is None or len(attributes) <= most:
-            return attributes
-        bounded = BoundedAttributes(attributes=dict(list(attributes.items())[:most]))
-        bounded.dropped = len(attributes) - most
-        return bounded
+            return attributes, 0
+        return dict(list(attributes.items())[:most]), len(attributes) - most
 
 
 def describe(call: Call) -> Attributes:
@@ -227,30 +210,15 @@ def _attribution(call: Call, attributes: Attributes) -> None:
                 attributes[key] = value
 
 
-def _context(exchange: Exchange, span_id: bytes, *, is_remote: bool) -> SpanContext:
-    return SpanContext(
-        trace_id=int.from_bytes(exchange.trace_id, "big"),
-        span_id=int.from_bytes(span_id, "big"),
-        is_remote=is_remote,
-        trace_flags=TraceFlags(exchange.trace_flags),
-        trace_state=TraceState.from_header([exchange.tracestate]) if exchange.tracestate else _NO_STATE,
-    )
-
-
-def _status(call: Call, captured: bool) -> Status:
-    if call.error_type is None:
-        return _UNSET
+def _message(call: Call, captured: bool) -> str:
     # An engine's message can quote the request (a validation error holds the whole body): it is content.
-    message = call.exchange.error or (call.error_message if captured else None)
-    return Status(StatusCode.ERROR, message or None)
+    return call.exchange.error or (call.error_message if captured else None) or ""
 
 
-def _langfuse_deployment(resource: Resource, environ: Mapping[str, str]) -> Attributes:
+def _langfuse_deployment(resource: Mapping[str, str], environ: Mapping[str, str]) -> Attributes:
     attributes: Attributes = {}
-    named = environ.get("LANGFUSE_TRACING_ENVIRONMENT") or resource.attributes.get(
-        "deployment.environment.name"
-    )
-    environment = langfuse_environment(str(named or ""))
+    named = environ.get("LANGFUSE_TRACING_ENVIRONMENT") or resource.get("deployment.environment.name", "")
+    environment = langfuse_environment(named)
     if environment:
         attributes[semconv.LANGFUSE_ENVIRONMENT] = environment
     if release := environ.get("LANGFUSE_RELEASE"):
@@ -279,10 +247,15 @@ def iso_8601(nanoseconds: int) -> str:
     '2025-07-13T05:20:00.500000Z'
     """
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
 
 
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=256)
 def split_address(upstream: str) -> tuple[str | None, int | None]:
     """Host and port of `host:port`.
 
@@ -301,7 +274,7 @@ def _double(value: float | None) -> float | None:
 
 
 def _int64(value: int | None) -> int | None:
-    """JSON has larger numbers than OTLP; one of them would cost the encoder a logged exception."""
+    """JSON has larger numbers than OTLP; one of them would cost the whole span."""
     return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
