@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-.PHONY: help install run test unit stack bench bench-peers lint dashboards reference lock lock-stack clean
+.PHONY: help install run test unit stack chaos bench bench-peers lint dashboards reference lock lock-stack clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ test: $(STAMP) ## everything that can be tested on this machine
 
 stack: $(STAMP) ## the real components that tests/stack/ starts, in a cache outside the checkout
 	@$(BIN)/python -m scripts.stack
+
+chaos: $(STAMP) ## kill the sidecar's processes and its upstream under load for ten minutes; CHAOS="--seconds 60 --seed 7"
+	@$(BIN)/python -m chaos $(CHAOS)
 
 bench: $(STAMP) ## CPU, latency and memory beside nginx and vllm-router; BENCH=--quick for a short look
 	@$(BIN)/python -m benchmarks $(BENCH)

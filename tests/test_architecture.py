@@ -194,6 +194,7 @@ def test_every_test_stands_where_its_subject_stands():
     """tests/relay/ is about relay/, tests/test_config.py about config.py."""
     subjects = {
         "benchmarks": "benchmarks",
+        "chaos": "chaos",
         "docs": "docs",
         "grafana": "grafana",
         "scripts": "scripts",

@@ -109,8 +109,8 @@ def spans_dropped(exposition: str) -> float:
     )
 
 
-def fetch(url: str) -> Any:
+def fetch(url: str, timeout: float = 10) -> Any:
     """What `url` answers, as JSON where it is JSON. Raises `OSError`, also for an error status."""
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=timeout) as response:
         body = response.read()
     return json.loads(body) if response.headers.get_content_type() == "application/json" else body
