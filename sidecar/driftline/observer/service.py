@@ -25,7 +25,7 @@ from driftline.drift.store import Store
 from driftline.exchange import Exchange, decode
 from driftline.metrics import Metrics
 from driftline.observer.intake import Intake
-from driftline.observer.recent import RecentCalls, detail, summary
+from driftline.observer.recent import RecentCalls
 from driftline.observer.watching import DriftWatch
 from driftline.quality import Quality
 from driftline.tracing.observer import TraceObserver
@@ -171,10 +171,10 @@ class Service:
             raise ValueError(
                 f"cannot filter by {', '.join(sorted(unknown))}; by {', '.join(_KEYS)} and limit"
             )
-        return [summary(call) for call in self._recent.newest(limit, **wanted)]
+        return self._recent.newest(limit, **wanted)
 
     def trace(self, trace_id: bytes) -> list[dict[str, Any]]:
-        return [detail(call) for call in self._recent.of_trace(trace_id)]
+        return self._recent.of_trace(trace_id)
 
     def drift(self) -> dict[str, Any]:
         detector = self._drift.detector

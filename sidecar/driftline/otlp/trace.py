@@ -80,29 +80,31 @@ class Span(msgspec.Struct, kw_only=True):
 def encode(span: Span) -> bytes:
     """One element of `Envelope.request`. Raises `OverflowError` for an integer that does not fit its field."""
     status = text(2, span.status_message) + integer(3, span.status)
-    return message(
-        2,
-        b"".join(
-            (
-                binary(1, span.trace_id),
-                binary(2, span.span_id),
-                text(3, span.trace_state),
-                binary(4, span.parent_span_id),
-                text(5, span.name),
-                integer(6, span.kind),
-                fixed64(7, span.start),
-                fixed64(8, span.end),
-                attributes(9, span.attributes),
-                integer(10, span.dropped_attributes),
-                *[message(11, _event(event)) for event in span.events],
-                integer(12, span.dropped_events),
-                *[message(13, _link(link)) for link in span.links],
-                integer(14, span.dropped_links),
-                message(15, status),
-                fixed32(16, span.flags),
-            )
-        ),
+    content = (
+        binary(1, span.trace_id)
+        + binary(2, span.span_id)
+        + text(3, span.trace_state)
+        + binary(4, span.parent_span_id)
+        + text(5, span.name)
+        + integer(6, span.kind)
+        + fixed64(7, span.start)
+        + fixed64(8, span.end)
+        + attributes(9, span.attributes)
+        + integer(10, span.dropped_attributes)
+        + (_events(span) if span.events or span.dropped_events else b"")
+        + (_links(span) if span.links or span.dropped_links else b"")
+        + message(15, status)
+        + fixed32(16, span.flags)
     )
+    return message(2, content)
+
+
+def _events(span: Span) -> bytes:
+    return b"".join([message(11, _event(event)) for event in span.events]) + integer(12, span.dropped_events)
+
+
+def _links(span: Span) -> bytes:
+    return b"".join([message(13, _link(link)) for link in span.links]) + integer(14, span.dropped_links)
 
 
 def _event(event: Event) -> bytes:

@@ -85,16 +85,24 @@ def packed_doubles(field: int, values: Iterable[float]) -> bytes:
 def attributes(field: int, values: Attributes) -> bytes:
     """OTLP's `repeated KeyValue`. Raises `OverflowError` for an integer above 64 bits.
 
-    The hot path. Most attributes of a span are short strings that were on the last one too, so those are kept.
+    The hot path. Most attributes of a span were on the last one too, so those that are likely to are kept; numbers
+    and truths apart, since 1 == True == 1.0.
     """
-    return b"".join(
-        [
-            _again(field, key, value)
-            if type(value) is str and len(value) <= _SHORT
-            else _attribute(field, key, value)
-            for key, value in values.items()
-        ]
-    )
+    written = []
+    for key, value in values.items():
+        kind = type(value)
+        if kind is str and len(value) <= _SHORT:  # type: ignore[arg-type]
+            written.append(_text_again(field, key, value))
+        elif kind is int:
+            written.append(_number_again(field, key, value))
+        elif kind is float:
+            written.append(_head(field, key, 9) + b"\x21" + _DOUBLE(value))
+        elif kind is bool:
+            written.append(_truth_again(field, key, value))
+        else:
+            content = any_value(value)
+            written.append(_head(field, key, len(content)) + content)
+    return b"".join(written)
 
 
 def _attribute(field: int, key: str, value: Value) -> bytes:
@@ -102,15 +110,18 @@ def _attribute(field: int, key: str, value: Value) -> bytes:
     return _head(field, key, len(content)) + content
 
 
+_SHORT = 64
+"""Characters. Longer texts do not come again, and would fill the memory."""
+_text_again = lru_cache(maxsize=1024)(_attribute)
+_number_again = lru_cache(maxsize=1024)(_attribute)
+_truth_again = lru_cache(maxsize=256)(_attribute)
+
+
 @lru_cache(maxsize=1024)
 def _head(field: int, key: str, size: int) -> bytes:
     """Of a `KeyValue`, all that stands before the content of its value, which takes `size` bytes."""
     head = message(1, _utf8(key)) + _tag(2, _BYTES) + varint(size)
     return _tag(field, _BYTES) + varint(len(head) + size) + head
-
-
-_SHORT = 64
-_again = lru_cache(maxsize=1024)(_attribute)
 
 
 def any_value(value: Value) -> bytes:
