@@ -39,7 +39,15 @@ _OBSERVER_GRACE = 10.0
 class Process:
     """One child, started again whenever it ends by itself."""
 
-    def __init__(self, role: str, command: Callable[[Process], list[str]], *, sockets: list[int]) -> None:
+    def __init__(
+        self,
+        role: str,
+        command: Callable[[Process], list[str]],
+        *,
+        sockets: list[int],
+        after: Callable[[Process], None] = lambda _: None,
+    ) -> None:
+        """`after` is called when it has ended by itself, before it is started again."""
         self.role = role
         self.restarts = -1
         self.since = 0.0
@@ -47,6 +55,7 @@ class Process:
         """Of the counters, where the process is a relay."""
         self._command = command
         self._inherits = sockets
+        self._after = after
         self._process: asyncio.subprocess.Process | None = None
         self._control: Control | None = None
         self._stopping = False
@@ -119,6 +128,7 @@ class Process:
             )
             if self._control is not None:
                 self._control.close()
+            self._after(self)
             changed()
             delay = (
                 _FIRST_DELAY
@@ -175,8 +185,6 @@ class Supervisor:
             await self._observer.start(self._observer_message)
             for relay in self._relays:
                 await relay.start(self._relay_message)
-            # Before any is up: a row that the observer does not know to be alive would be settled.
-            self._changed()
             for relay in self._relays:
                 await relay.up()
             self._changed()
@@ -229,6 +237,7 @@ class Supervisor:
                 *("--channel", str(self._channel)),
             ],
             sockets=[listener.fileno(), self._counters.fileno()],
+            after=self._relay_ended,
         )
 
     @property
@@ -245,6 +254,10 @@ class Supervisor:
         process.row = self._block.allocate(self._incarnations).index
         return process.row
 
+    def _relay_ended(self, process: Process) -> None:
+        """From now on its books may be closed."""
+        self._block.row(process.row)["ended"] = 1
+
     # What the processes are told
 
     def _relay_message(self) -> Any:
@@ -254,13 +267,13 @@ class Supervisor:
         return {"config": msgspec.to_builtins(self._config), "state": self._state()}
 
     def _state(self) -> dict[str, Any]:
-        """Who runs: for `/healthz`, and so that the observer knows whose books may be closed."""
+        """Who runs: for `/healthz`."""
         own = {"role": "supervisor", "pid": os.getpid(), "restarts": 0, "since": self._since}
         others = [
             {"role": p.role.partition(" ")[0], "pid": p.pid, "restarts": p.restarts, "since": p.since}
             for p in self._processes
         ]
-        return {"processes": [own, *others], "live_rows": [relay.row for relay in self._relays if relay.pid]}
+        return {"processes": [own, *others]}
 
     def _changed(self) -> None:
         self._observer.tell(self._state())

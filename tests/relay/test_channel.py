@@ -11,7 +11,7 @@ import pytest
 from driftline import exchange as exchanges
 from driftline.exchange import Body, Exchange
 from driftline.observer.intake import Intake
-from driftline.relay.channel import LENGTH, MAX_RECORD, Channel
+from driftline.relay.channel import GREETING, LENGTH, MAGIC, MAX_RECORD, Channel
 from driftline.relay.counters import Block
 from tests.relay.rig import eventually
 
@@ -41,7 +41,6 @@ class Wire:
 
     async def listen(self, *, taking=True):
         self.intake = Intake(self.block)
-        self.intake.relays_are([self.row.index])
         self.server = await asyncio.get_running_loop().create_unix_server(self.intake.connection, self.path)
         if taking:
             self.take()
@@ -189,7 +188,10 @@ async def test_a_dead_relays_books_are_closed_when_all_it_sent_is_read(wire):
     wire.row.add("started", 3)
     wire.channel.send(record(1))
     await eventually(lambda: wire.row["observed"] == 1)
-    wire.intake.relays_are([])
+    for _ in range(3):
+        wire.intake.settle_dead()
+    assert not wire.row["settled"], "it may be silent"
+    wire.row["ended"] = 1
     for _ in range(3):
         wire.intake.settle_dead()
     assert not wire.row["settled"], "it is still connected"
@@ -199,3 +201,40 @@ async def test_a_dead_relays_books_are_closed_when_all_it_sent_is_read(wire):
     assert not wire.row["settled"], "its connection may still wait to be accepted"
     wire.intake.settle_dead()
     assert (wire.row["settled"], wire.row["dropped.relay_lost"]) == (1, 2)
+
+
+async def test_the_books_of_a_relay_that_has_hardly_started_stay_open(wire):
+    """It may have the row of a dead one that was settled a moment ago, and not have connected yet."""
+    await wire.listen()
+    wire.row["ended"] = 1
+    for _ in range(2):
+        wire.intake.settle_dead()
+    assert wire.row["settled"]
+    successor = wire.block.allocate(2)
+    assert successor.index == wire.row.index
+    successor.add("started")
+    for _ in range(3):
+        wire.intake.settle_dead()
+    assert not successor["settled"], "it is alive"
+    successor["ended"] = 1
+    wire.intake.settle_dead()
+    assert not successor["settled"], "its connection may still wait to be accepted"
+    wire.intake.settle_dead()
+    assert (successor["settled"], successor["dropped.relay_lost"]) == (1, 1)
+
+
+async def test_books_stay_open_while_someone_is_connected_who_has_not_said_who_it_is(wire):
+    """It may be the relay in question, whose last records come behind its greeting."""
+    await wire.listen()
+    wire.row["ended"] = 1
+    _, writer = await asyncio.open_unix_connection(wire.path)
+    await eventually(lambda: wire.intake._connections)
+    for _ in range(3):
+        wire.intake.settle_dead()
+    assert not wire.row["settled"]
+    writer.write(GREETING.pack(MAGIC, wire.row.index))
+    writer.close()
+    await eventually(lambda: not wire.intake._connections)
+    for _ in range(2):
+        wire.intake.settle_dead()
+    assert wire.row["settled"]

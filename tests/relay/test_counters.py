@@ -59,6 +59,18 @@ def test_rows_of_dead_relays_are_used_again():
         assert totals.dropped["relay_lost"] == totals.requests["relay_lost"] == 10 * ROWS - 1
 
 
+def test_a_request_is_lost_with_its_relay_when_the_relay_is_known_to_be_dead():
+    """Between two counters of a living one stands a request that is nowhere, which must not show as lost: the counter
+    would go back when it arrives."""
+    block, file = Block.create()
+    with file:
+        row = block.allocate(1)
+        row.add("started")
+        assert block.totals().requests["relay_lost"] == 0
+        settle(row)
+        assert block.totals().requests["relay_lost"] == 1
+
+
 def test_another_process_sees_the_same_counters():
     block, file = Block.create()
     with file:

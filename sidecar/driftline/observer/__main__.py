@@ -33,7 +33,6 @@ class State(msgspec.Struct):
     """What the supervisor tells whenever a process starts or ends."""
 
     processes: list[dict[str, Any]]
-    live_rows: list[int]
 
 
 class First(msgspec.Struct):
@@ -48,14 +47,13 @@ async def run(arguments: argparse.Namespace) -> None:
     server = await loop.create_unix_server(intake.connection, sock=socket.socket(fileno=arguments.records))
     control = await Control.over(arguments.control)
     first = await control.receive(First)
-    intake.relays_are(first.state.live_rows)
     module = await asyncio.to_thread(importlib.import_module, "driftline.observer.service")
     service: Service = module.Service(first.config, intake)
     service.processes = first.state.processes
     await service.start(socket.socket(fileno=arguments.admin))
     intake.open(service.consume)
     ticking = asyncio.create_task(_tick(service, intake))
-    await _listen(control, service, intake)
+    await _listen(control, service)
     # The relays have drained before; what they sent last is still on its way.
     deadline = loop.time() + _DRAIN_SECONDS
     while not intake.idle and loop.time() < deadline:  # noqa: ASYNC110  # ends once, at shutdown
@@ -65,7 +63,7 @@ async def run(arguments: argparse.Namespace) -> None:
     await service.stop()
 
 
-async def _listen(control: Control, service: Service, intake: Intake) -> None:
+async def _listen(control: Control, service: Service) -> None:
     """Follow the supervisor's news until it says to stop, by ending the line."""
     while True:
         try:
@@ -73,7 +71,6 @@ async def _listen(control: Control, service: Service, intake: Intake) -> None:
         except EOFError:
             return
         service.processes = state.processes
-        intake.relays_are(state.live_rows)
 
 
 async def _tick(service: Service, intake: Intake) -> None:

@@ -26,8 +26,8 @@ class Intake:
         self._held: deque[tuple[bytes, Row]] = deque()
         self._held_bytes = 0
         self._connections: set[_Connection] = set()
-        self._live_rows: frozenset[int] = frozenset()
-        self._silent: set[int] = set()
+        self._silent: set[tuple[int, int]] = set()
+        """Rows and the incarnations that had them: a settled row is used again."""
 
     def connection(self) -> asyncio.Protocol:
         return _Connection(self)
@@ -52,22 +52,18 @@ class Intake:
 
     # Whose books can be closed
 
-    def relays_are(self, live_rows: list[int]) -> None:
-        """The supervisor says which rows belong to living relays."""
-        self._live_rows = frozenset(live_rows)
-
     def settle_dead(self) -> None:
         """Close the books of relays that are gone and whose records are all read. Called every second: a row must
         have been silent at two looks, because a dead relay's connection may still wait to be accepted."""
-        connected = {connection.row.index for connection in self._connections if connection.row}
+        connected = {connection.row and connection.row.index for connection in self._connections}
         silent = {
-            row.index
+            (row.index, row["incarnation"])
             for row in self.block.rows()
-            if not row["settled"] and row.index not in self._live_rows and row.index not in connected
+            if row["ended"] and not row["settled"] and row.index not in connected
         }
-        if self._consume is None or self._held:
+        if self._consume is None or self._held or None in connected:
             silent = set()
-        for index in silent & self._silent:
+        for index, _ in silent & self._silent:
             lost = settle(self.block.row(index))
             if lost:
                 _log.warning("a relay ended with %d requests that no one saw the end of", lost)

@@ -26,6 +26,7 @@ DROP_REASONS = ("channel_full", "channel_closed", "too_large", "observer_lost", 
 
 _COLUMNS = (
     "incarnation",  # 0: free. Written by the supervisor.
+    "ended",  # 1: the process is gone. Written by the supervisor, which alone knows.
     "settled",  # 1: the process is gone and the books are balanced. Written by the observer.
     "ready",  # 1: an upstream answers its health check
     "beat",  # goes up while the process moves; in row 0 the observer's
@@ -168,6 +169,9 @@ class Block:
     def totals(self) -> Totals:
         rows = [self.row(0), *self.rows()]
         live = [row for row in rows[1:] if not row["settled"]]
+        # Of settled rows alone: those of the living change while they are read, and a counter must not go back.
+        past = [rows[0], *(row for row in rows[1:] if row["settled"])]
+        lost = sum(row["started"] - sum(row[f"outcome.{name}"] for name in OUTCOMES) for row in past)
         requests = {name: sum(row[f"outcome.{name}"] for row in rows) for name in OUTCOMES}
         dropped = {reason: sum(row[f"dropped.{reason}"] for row in rows) for reason in DROP_REASONS}
         started = sum(row["started"] for row in rows)
@@ -176,7 +180,7 @@ class Block:
             active=active,
             started=started,
             observed=sum(row["observed"] for row in rows),
-            requests=requests | {"relay_lost": started - sum(requests.values()) - active},
+            requests=requests | {"relay_lost": lost},
             dropped=dropped,
             ready=any(row["ready"] for row in live),
         )
