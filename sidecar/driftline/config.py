@@ -17,6 +17,7 @@ from driftline.drift.settings import DriftSettings
 from driftline.features import FeatureReader
 from driftline.listeners import Address
 from driftline.quality.settings import QualitySettings
+from driftline.relay.listener_tls import server_context
 from driftline.relay.sampling import Sampler
 from driftline.relay.settings import DataPlane, Endpoint, Limits, ListenerTls, Pool, RelaySettings, Timeouts
 from driftline.settings import Settings
@@ -85,7 +86,12 @@ class Config(Settings, frozen=True, kw_only=True):
             if name in environ
         }
         return DataPlane(
-            pools=self.pools, relay=self.relay, limits=self.limits, timeouts=self.timeouts, tls=self.tls, sampler=sampler
+            pools=self.pools,
+            relay=self.relay,
+            limits=self.limits,
+            timeouts=self.timeouts,
+            tls=self.tls,
+            sampler=sampler,
         )
 
 
@@ -120,6 +126,7 @@ def load(
         ("$.pools", lambda: _one_pool(config.pools)),
     ]
     only_serving: list[tuple[str, Callable[[], object]]] = [
+        ("$.tls", lambda: config.tls and server_context(config.tls)),
         ("$.drift.features", lambda: FeatureReader(config.drift.features)),
         ("$.prices", lambda: TokenPricer(config.prices)),
         ("$.exporters", lambda: presets.check(config.exporters, environ)),

@@ -238,3 +238,24 @@ async def test_books_stay_open_while_someone_is_connected_who_has_not_said_who_i
     for _ in range(2):
         wire.intake.settle_dead()
     assert wire.row["settled"]
+
+
+async def test_an_observer_that_leaves_in_good_order_costs_no_record(wire):
+    """What was sent is read to its end; what comes while nobody is there waits for the successor."""
+    await wire.listen()
+    wire.channel.start()
+    await eventually(lambda: wire.intake._connections)
+    await eventually(lambda: wire.channel._transport)
+    for number in range(1, 51):
+        wire.channel.send(record(number, bytes(10_000)))
+    wire.server.close()
+    leaving = wire.intake
+    leaving.say_goodbye()
+    await eventually(lambda: leaving.idle)
+    for number in range(51, 101):
+        wire.channel.send(record(number))
+    Path(wire.path).unlink(missing_ok=True)  # asyncio does so itself from 3.13 on
+    await wire.listen()
+    await eventually(lambda: wire.row["observed"] == 100)
+    assert [exchange.received_at for exchange in wire.seen] == list(range(1, 101))
+    assert wire.row.dropped() == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from driftline import logs
-from driftline.config import ConfigError, load, upstream_flag
+from driftline.config import Config, ConfigError, load, upstream_flag
 
 
 @click.command(
@@ -50,15 +50,16 @@ def command(
         "relays": relays,
         "state_dir": state_dir,
     }
-    try:
+
+    def read() -> Config:
         config = load(path, os.environ, flags)
+        if not config.pools:
+            raise ConfigError("no upstream: give --upstream http://host:port, or pools: in the configuration")
+        return config
+
+    try:
+        sys.exit(serve(read(), read))
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
-    if not config.pools:
-        raise click.UsageError(
-            "no upstream: give --upstream http://host:port, or pools: in the configuration"
-        )
-    try:
-        sys.exit(serve(config))
     except OSError as error:
         raise click.ClickException(error.strerror or str(error)) from None

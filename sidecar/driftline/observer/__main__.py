@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from driftline import logs
-from driftline.control import Control
+from driftline.control import LEAVING, REPLACED, UP, Control
 from driftline.observer.intake import Intake
 from driftline.relay.counters import Block
 
@@ -46,6 +46,7 @@ async def run(arguments: argparse.Namespace) -> None:
     # A name for it: a server that nothing refers to is collected, and deaf.
     server = await loop.create_unix_server(intake.connection, sock=socket.socket(fileno=arguments.records))
     control = await Control.over(arguments.control)
+    loop.add_signal_handler(signal.SIGTERM, control.say, LEAVING)
     first = await control.receive(First)
     module = await asyncio.to_thread(importlib.import_module, "driftline.observer.service")
     service: Service = module.Service(first.config, intake)
@@ -53,8 +54,12 @@ async def run(arguments: argparse.Namespace) -> None:
     await service.start(socket.socket(fileno=arguments.admin))
     intake.open(service.consume)
     ticking = asyncio.create_task(_tick(service, intake))
-    await _listen(control, service)
-    # The relays have drained before; what they sent last is still on its way.
+    control.say(UP)
+    if await _listen(control, service):
+        # Relays connect again: to the successor, for which the supervisor keeps the socket.
+        server.close()
+        intake.say_goodbye()
+    # What the relays sent last is still on its way, those that have drained included.
     deadline = loop.time() + _DRAIN_SECONDS
     while not intake.idle and loop.time() < deadline:  # noqa: ASYNC110  # ends once, at shutdown
         await asyncio.sleep(0.01)
@@ -63,19 +68,24 @@ async def run(arguments: argparse.Namespace) -> None:
     await service.stop()
 
 
-async def _listen(control: Control, service: Service) -> None:
-    """Follow the supervisor's news until it says to stop, by ending the line."""
+async def _listen(control: Control, service: Service) -> bool:
+    """Follow the supervisor's news until it says to stop, by ending the line; whether another observer follows."""
+    replaced = False
     while True:
         try:
-            state = await control.receive(State)
+            message = await control.receive(State | str)  # type: ignore[arg-type]  # msgspec knows unions
         except EOFError:
-            return
-        service.processes = state.processes
+            return replaced
+        if isinstance(message, State):
+            service.processes = message.processes
+        else:
+            replaced = message == REPLACED
 
 
 async def _tick(service: Service, intake: Intake) -> None:
     while True:
         await asyncio.sleep(1.0 - time.time() % 1.0)
+        intake.block.row(0).add("beat")
         intake.settle_dead()
         service.tick(time.time())
 
@@ -86,7 +96,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, required=True)
     arguments = parser.parse_args()
     logs.configure("observer")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     uvloop.run(run(arguments))
 
 

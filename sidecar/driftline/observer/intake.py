@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from driftline.relay.channel import GREETING, LENGTH, MAGIC, MAX_RECORD
+from driftline.relay.channel import GOODBYE, GREETING, LENGTH, MAGIC, MAX_RECORD
 from driftline.relay.counters import Block, Row, settle
 
 _log = logging.getLogger(__name__)
@@ -69,6 +69,11 @@ class Intake:
                 _log.warning("a relay ended with %d requests that no one saw the end of", lost)
         self._silent = silent
 
+    def say_goodbye(self) -> None:
+        """Another observer follows: relays are to end what they send, and keep the rest for it."""
+        for connection in self._connections:
+            connection.say_goodbye()
+
     @property
     def idle(self) -> bool:
         """Every relay has said its last."""
@@ -96,6 +101,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._intake.left(self)
+
+    def say_goodbye(self) -> None:
+        self._transport.write(GOODBYE)
 
     def pause(self) -> None:
         self._transport.pause_reading()

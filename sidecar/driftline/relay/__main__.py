@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import signal
 import socket
@@ -10,7 +11,7 @@ import socket
 import uvloop
 
 from driftline import logs
-from driftline.control import Control
+from driftline.control import LEAVING, RELOADED, REPLACED, UP, Control
 from driftline.relay.channel import Channel
 from driftline.relay.counters import Block
 from driftline.relay.server import Relay
@@ -24,15 +25,33 @@ async def run(arguments: argparse.Namespace) -> None:
     channel = Channel(arguments.channel, row)
     channel.start()
     relay = Relay(settings, channel, row)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, control.say, LEAVING)
     await relay.start(socket.socket(fileno=arguments.listener))
     # What is loaded now stays: the collector need not look at it again, and may look at the rest less often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 50)
-    control.say("up")
-    # The next message is the word to stop; so is the supervisor's end.
-    await control.closed()
-    await relay.drain()
+    control.say(UP)
+    await relay.drain(replaced=await follow(control, relay))
+
+
+async def follow(control: Control, relay: Relay) -> bool:
+    """Take new settings until the supervisor ends the line; whether another relay has the listener by then."""
+    replaced = False
+    while True:
+        try:
+            message = await control.receive(DataPlane | str)  # type: ignore[arg-type]  # msgspec knows unions
+        except EOFError:
+            return replaced
+        if isinstance(message, DataPlane):
+            try:
+                await relay.reload(message)
+            except (OSError, ValueError) as error:
+                control.say(str(error))
+            else:
+                control.say(RELOADED)
+        else:
+            replaced = message == REPLACED
 
 
 def main() -> None:
@@ -42,8 +61,9 @@ def main() -> None:
     parser.add_argument("--channel", required=True)
     arguments = parser.parse_args()
     logs.configure("relay")
-    # A terminal's Ctrl-C reaches the whole group; the supervisor decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals to the whole group, such as a terminal's Ctrl-C, are the supervisor's to interpret.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     uvloop.run(run(arguments))
 
 

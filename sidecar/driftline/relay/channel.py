@@ -18,6 +18,8 @@ from driftline.relay.counters import Row
 LENGTH = struct.Struct(">I")
 GREETING = struct.Struct(">4sI")
 MAGIC = b"DRF1"
+GOODBYE = b"\0"
+"""All that an observer ever says: another one follows."""
 MAX_RECORD = 4 * 1024 * 1024
 """Two bodies of 256 KiB and what was scanned, with room."""
 BOUND = 16 * 1024 * 1024
@@ -38,6 +40,8 @@ class Channel(asyncio.Protocol):
         self._gathered: list[bytes] = []
         """Lengths and records in turn."""
         self._gathered_bytes = 0
+        self._handing_over = False
+        """What was sent is on its way to an observer that leaves; the rest is for its successor."""
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -66,6 +70,15 @@ class Channel(asyncio.Protocol):
         transport.write(GREETING.pack(MAGIC, row.index))
         transport.set_write_buffer_limits(high=self._bound)
         self._transport = transport
+        self._handing_over = False
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Goodbye. It reads what has been sent to the end, then closes, so that no record is in doubt."""
+        if self._transport is not None and not self._handing_over:
+            self._flush()
+            self._handing_over = True
+            self._transport.write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -74,11 +87,10 @@ class Channel(asyncio.Protocol):
     def send(self, exchange: Exchange) -> None:
         """Hand over one record, or count why not."""
         transport, row = self._transport, self._row
-        if transport is None or transport.is_closing():
+        if not self._handing_over and (transport is None or transport.is_closing()):
             row.add("dropped.channel_closed")
             return
-        waiting = transport.get_write_buffer_size() + self._gathered_bytes
-        if waiting + _least_size(exchange) > self._bound:
+        if self._unsent + _least_size(exchange) > self._bound:
             row.add("dropped.channel_full")
             return
         record = exchanges.encode(exchange)
@@ -92,6 +104,8 @@ class Channel(asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write what was gathered: a system call for many records rather than for each."""
+        if self._handing_over:
+            return
         records, self._gathered, self._gathered_bytes = self._gathered, [], 0
         if self._transport is None:
             self._row.add("dropped.channel_closed", len(records) // 2)
@@ -103,12 +117,18 @@ class Channel(asyncio.Protocol):
         """Let what was handed over reach the observer's socket; give up at `deadline` (loop time)."""
         loop = asyncio.get_running_loop()
         self._flush()
-        while self._transport and self._transport.get_write_buffer_size() and loop.time() < deadline:  # noqa: ASYNC110  # ends once, at shutdown
+        while self._unsent and loop.time() < deadline:  # noqa: ASYNC110  # ends once, at shutdown
             await asyncio.sleep(0.01)
+        self._row.add("dropped.channel_closed", len(self._gathered) // 2)
         if self._task:
             self._task.cancel()
         if self._transport:
             self._transport.close()
+
+    @property
+    def _unsent(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return self._gathered_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
 
 def _least_size(exchange: Exchange) -> int:

@@ -61,6 +61,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.relay.arriving.pop(self, None)
         self.relay.clients.add(self)
         self.relay.row.add("connections")
 
@@ -320,10 +321,24 @@ class ClientConnection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
+        # TLS has no half close here: the client ends the connection when it has read the error.
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    def leave(self) -> None:
+        """Close an idle connection. A request that crosses the end on its way is read and dropped: its client is told
+        by an orderly end, after which it may ask again elsewhere (RFC 9112 §9.3.1), rather than by a reset."""
+        if self._closing:
+            return
+        if self.transport.can_write_eof():
+            self._linger()
         else:
-            self.transport.close()
+            self.close()
+
+    @property
+    def pipelining(self) -> bool:
+        """Another request has arrived behind the one that is answered."""
+        return bool(self._waiting)
 
     def end_of_grace(self) -> None:
         """The shutdown waits no longer."""
@@ -365,7 +380,7 @@ class ClientConnection(asyncio.Protocol):
             )
             self._advance()
         elif self.idle and timeouts.keep_alive and now - self.read_at > timeouts.keep_alive * 1e9:
-            self.close()
+            self.leave()
 
 
 class _Resumed:

@@ -15,6 +15,7 @@ from driftline.listeners import BACKLOG
 from driftline.relay import headers, replies
 from driftline.relay.client import ClientConnection
 from driftline.relay.counters import Row
+from driftline.relay.listener_tls import server_context
 from driftline.relay.pool import PROBE_SECONDS
 from driftline.relay.router import Router
 from driftline.relay.sampling import Sampler
@@ -27,6 +28,10 @@ _QUEUE_SECONDS = 0.1
 """A draining relay accepts what already waits in its queue: closing would reset it."""
 _IDLE_DRAIN_SECONDS = 5.0
 """A draining relay keeps idle connections this long, for a request that may be on its way."""
+_HANDSHAKE_SECONDS = 30.0
+"""For TLS, where the header timeout is off."""
+_FIRST_LOOK_SECONDS = 1.0
+"""Health checks may take this long before a new relay accepts: it would say that it is not ready."""
 
 
 class Recorder(Protocol):
@@ -47,28 +52,71 @@ class Relay:
         self.router = Router(self)
         self.router.reconfigure(settings)
         self.clients: set[ClientConnection] = set()
+        self.arriving: dict[ClientConnection, int] = {}
+        """In their TLS handshake, since when (monotonic nanoseconds)."""
         self.draining = False
+        self._replaced = False
         self._probing = probing
         self._tasks: set[asyncio.Task[None]] = set()
-        self._servers: list[asyncio.Server] = []
+        self._listener: socket.socket
+        self._server: asyncio.Server
 
     # Life
 
     async def start(self, listener: socket.socket) -> None:
-        """Serve connections of `listener`, which is listening already."""
-        loop = asyncio.get_running_loop()
-        self._servers.append(
-            await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=BACKLOG)
-        )
+        """Serve connections of `listener`, which is listening already. Raises `ValueError` for a bad certificate."""
+        self._listener = listener
+        if self._probing:
+            await asyncio.wait({self.spawn(self._look())}, timeout=_FIRST_LOOK_SECONDS)
+        self._server = await self._accept(self.settings)
         self.spawn(self._sweep())
         if self._probing:
             self.spawn(self._probe())
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _accept(self, settings: DataPlane) -> asyncio.Server:
+        """Take connections from the listener's queue, which is the kernel's and outlives whoever takes from it."""
+        tls = settings.tls
+        return await asyncio.get_running_loop().create_server(
+            self._arrived,
+            sock=self._listener.dup(),
+            backlog=BACKLOG,
+            ssl=server_context(tls) if tls else None,
+            ssl_handshake_timeout=(settings.timeouts.header or _HANDSHAKE_SECONDS) if tls else None,
+            ssl_shutdown_timeout=_IDLE_DRAIN_SECONDS if tls else None,
+        )
+
+    def _arrived(self) -> ClientConnection:
+        client = ClientConnection(self)
+        if self.settings.tls:
+            self.arriving[client] = monotonic_ns()
+        return client
+
+    async def reload(self, settings: DataPlane) -> None:
+        """Serve by `settings` from now on; requests in flight keep those they began with.
+
+        Certificates are read again. Raises `OSError` or `ValueError` where that cannot be; then all is as it was.
+        """
+        tls = self.settings.tls or settings.tls
+        server = await self._accept(settings) if tls else self._server
+        try:
+            self.router.reconfigure(settings)
+        except ValueError:
+            if tls:
+                server.close()
+            raise
+        if tls:
+            self._server.close()
+            self._server = server
+        self.settings = settings
+        if self._probing:
+            await asyncio.wait({self.spawn(self._look())}, timeout=_FIRST_LOOK_SECONDS)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run in the background; a failure is logged."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -79,32 +127,47 @@ class Relay:
         """Timeouts are looked at four times a second: cheaper than a timer per request."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
+            self.row.add("beat")
             now = monotonic_ns()
             for client in list(self.clients):
                 client.check_timeouts(now)
+            handshake = (self.settings.timeouts.header or _HANDSHAKE_SECONDS) * 1e9
+            for client in [client for client, since in self.arriving.items() if now - since > handshake]:
+                del self.arriving[client]
             self.router.sweep()
 
     async def _probe(self) -> None:
         while True:
-            await asyncio.gather(*(endpoint.probe() for endpoint in self.router.endpoints))
-            self.row["ready"] = int(self.router.ready and not self.draining)
             await asyncio.sleep(PROBE_SECONDS)
+            await self._look()
 
-    async def drain(self) -> None:
-        """Accept nothing new, let what runs end within the grace period, hand over the last records."""
+    async def _look(self) -> None:
+        await asyncio.gather(*(endpoint.probe() for endpoint in self.router.endpoints))
+        self.row["ready"] = int(self.ready)
+
+    @property
+    def ready(self) -> bool:
+        """Whether whoever asks may send requests to this port. With a successor in place that is so to the end."""
+        return self.router.ready and (self._replaced or not self.draining)
+
+    async def drain(self, *, replaced: bool = False) -> None:
+        """Accept nothing new, let what runs end within the grace period, hand over the last records.
+
+        `replaced`: another relay takes from the listener's queue already.
+        """
         loop = asyncio.get_running_loop()
-        grace = self.settings.timeouts.drain
-        deadline = loop.time() + grace
-        idle_until = loop.time() + min(_IDLE_DRAIN_SECONDS, grace)
-        self.draining = True
-        self.row["ready"] = 0
-        await asyncio.sleep(_QUEUE_SECONDS)
-        for server in self._servers:
-            server.close()
-        while self.clients and loop.time() < deadline:
-            if loop.time() >= idle_until:
-                for client in [client for client in self.clients if client.idle]:
-                    client.close()
+        begin, grace = loop.time(), self.settings.timeouts.drain
+        self.draining, self._replaced = True, replaced
+        self.row["ready"] = int(self.ready)
+        if not replaced:
+            await asyncio.sleep(_QUEUE_SECONDS)
+        self._server.close()
+        self._listener.close()
+        while (self.clients or self.arriving) and loop.time() < begin + grace:
+            if loop.time() >= begin + _IDLE_DRAIN_SECONDS:
+                unused_since = monotonic_ns() - int(_IDLE_DRAIN_SECONDS * 1e9)
+                for client in [one for one in self.clients if one.idle and one.read_at <= unused_since]:
+                    client.leave()
             await asyncio.sleep(0.02)
         for client in list(self.clients):
             client.end_of_grace()
@@ -113,8 +176,8 @@ class Relay:
 
     async def stop(self) -> None:
         """End at once: connections are closed, background work is cancelled."""
-        for server in self._servers:
-            server.close()
+        self._server.close()
+        self._listener.close()
         for client in list(self.clients):
             client.end_of_grace()
         for task in list(self._tasks):
@@ -161,9 +224,8 @@ class Relay:
         path = transaction.request.path
         status, facts = 200, {"status": "live"}
         if path == "/-/ready":
-            ready = self.router.ready and not self.draining
-            facts = {"status": "ready"} if ready else {"status": "not ready", **self.router.problems()}
-            status = 200 if ready else 503
+            facts = {"status": "ready"} if self.ready else {"status": "not ready", **self.router.problems()}
+            status = 200 if self.ready else 503
         elif path != "/-/live":
             transaction.fail(
                 404, "complete", f"{path} is not known; /-/live and /-/ready are", code="not_found"

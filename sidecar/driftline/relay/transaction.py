@@ -56,6 +56,7 @@ class Transaction:
         "responding",
         "response_headers",
         "response_keeper",
+        "settings",
         "started",
         "t0",
         "upstream",
@@ -64,6 +65,8 @@ class Transaction:
     def __init__(self, client: ClientConnection, read_at: int) -> None:
         self.client = client
         self.relay = client.relay
+        self.settings = client.relay.settings
+        """Those it began with: a reload changes no request in flight."""
         self.t0 = read_at
         self.record = Exchange(received_at=time_ns())
         self.request = Request()
@@ -94,7 +97,7 @@ class Transaction:
 
     def head_complete(self, method: bytes, version: str) -> None:
         """The request's header is whole: decide what depends on it."""
-        request, settings = self.request, self.relay.settings.relay
+        request, settings = self.request, self.settings.relay
         request.complete(method, version)
         self.keep_alive = request.keep_alive
         self.start()
@@ -114,13 +117,13 @@ class Transaction:
 
     def request_body(self, data: bytes) -> None:
         self.request_keeper.append(data)
-        limit = self.relay.settings.limits.body_bytes
+        limit = self.settings.limits.body_bytes
         if limit and self.request_keeper.size > limit:
             self.refusal = Refusal(413, f"the request body is larger than {limit} bytes", "body_too_large")
             return
         if self._held is not None:
             self._held.append(data)
-            if self.request_keeper.size <= self.relay.settings.relay.inspect_body_bytes:
+            if self.request_keeper.size <= self.settings.relay.inspect_body_bytes:
                 return
             data = b"".join(self._held)
             self._held = None
@@ -178,7 +181,7 @@ class Transaction:
         self.attached_at = now = monotonic_ns()
         self.record.connected = now - self.t0
         self.upstream = upstream
-        preserve_host = self.relay.settings.relay.preserve_host
+        preserve_host = self.settings.relay.preserve_host
         head = self.request.head_for(endpoint.authority, self.record, preserve_host=preserve_host)
         self._out.insert(0, head)
         upstream.serve(self)
@@ -209,7 +212,8 @@ class Transaction:
         record.stream = received.get(b"content-type").lower().startswith(b"text/event-stream")
         if not record.stream or status != 200 or b"content-encoding" in received:
             self.cutter = None
-        if closes or self.relay.draining or not self.finished_request:
+        leaves = self.relay.draining and not self.client.pipelining
+        if closes or leaves or not self.finished_request:
             self.keep_alive = False
         cut = self.cutter is not None
         passed = received.end_to_end()
@@ -224,7 +228,7 @@ class Transaction:
         return passed + self._trace_header()
 
     def _trace_header(self) -> Fields:
-        if not self.relay.settings.relay.trace_header:
+        if not self.settings.relay.trace_header:
             return []
         return [(b"x-driftline-trace-id", self.record.trace_id.hex().encode())]
 
@@ -267,7 +271,7 @@ class Transaction:
 
     def check_timeouts(self, now: int) -> None:
         """End the exchange when one of the timeouts has passed. `now`: monotonic nanoseconds."""
-        timeouts, record = self.relay.settings.timeouts, self.record
+        timeouts, record = self.settings.timeouts, self.record
         elapsed = now - self.t0
         if timeouts.body and not self.finished_request and now - self.client.read_at > timeouts.body * 1e9:
             if not self.client.paused:
