@@ -16,6 +16,8 @@ LEFT, RELAY_KILLED, UPSTREAM_KILLED, REFUSED = (
 )
 UNEXPLAINED = "unexplained"
 NEVER = 2**63
+_READS_WITHIN = 10**9
+"""Nanoseconds in which a relay that runs has read what it was sent, its start included, on a busy machine."""
 
 
 class Outage(NamedTuple):
@@ -136,14 +138,32 @@ class Started(NamedTuple):
     @classmethod
     def known(cls, ledger: Ledger) -> Started:
         """A request is started once a relay has read its header. The client cannot know it of one that got no header
-        of an answer and whose relay was killed with it in hand, read or not."""
+        of an answer, if the relay was killed while it waited, or so soon after it was left that it may have been
+        unread still."""
         relays = [done for done in kills(ledger.steps) if done.step.to in RELAYS]
         asked = sum(ledger.traffic.asked.values())
         unknown = sum(
-            not request.status and any(owned(request, done) for done in relays)
+            not request.status
+            and any(owned(request, done) or _hardly_read(request, done, ledger.steps) for done in relays)
             for request in ledger.traffic.others
         )
         return cls(asked - unknown, asked)
+
+
+def _hardly_read(request: Request, killed: Done, steps: list[Done]) -> bool:
+    """It was left, and a relay was killed before it had run for `_READS_WITHIN` since it was asked."""
+    if request.end != "left" or killed.at < request.asked_at:
+        return False
+    begin = max(request.asked_at, killed.born_at)
+    paused, since = 0, NEVER
+    for done in steps:
+        if done.step.to == killed.step.to and done.at <= killed.at and not done.skipped:
+            if done.step.do == "pause":
+                since = min(since, done.at)
+            else:
+                paused += max(0, done.at - max(since, begin))
+                since = NEVER
+    return killed.at - begin - paused < _READS_WITHIN
 
 
 def _known(ledger: Ledger) -> list[str]:

@@ -73,6 +73,8 @@ class Done(msgspec.Struct, frozen=True):
     pid: int = 0
     skipped: str = ""
     """Why it was not done."""
+    born_at: int = 0
+    """Of a killed process."""
     ports: frozenset[int] = frozenset()
     """Of a killed relay: the clients' ends of the connections it had."""
     incarnation: int = 0

@@ -176,12 +176,13 @@ class Hand:
             os.kill(pid, signal.SIGSTOP)
             _wait_stopped(pid)
             ports = self._sidecar.ports(pid)
+        born_at = time.monotonic_ns() - int((time.time() - psutil.Process(pid).create_time()) * 1e9)
         at = time.monotonic_ns()
         os.kill(pid, signal.SIGKILL)
         if step.to == UPSTREAM:
             self._upstream.killed()
-            return Done(step, at, pid, incarnation=self._upstream.incarnation)
-        return Done(step, at, pid, ports=ports)
+            return Done(step, at, pid, born_at=born_at, incarnation=self._upstream.incarnation)
+        return Done(step, at, pid, born_at=born_at, ports=ports)
 
     def _start(self, step: Step) -> Done:
         if self._upstream.pid:

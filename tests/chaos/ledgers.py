@@ -12,7 +12,8 @@ OBSERVER = Done(Step(7, "kill", "observer"), 7 * SECOND, 200)
 UPSTREAM = Done(Step(10, "kill", "upstream"), 10 * SECOND, 300, incarnation=1)
 UP_AGAIN = Done(Step(11, "start", "upstream"), 11 * SECOND, 301, incarnation=2)
 
-LEFT = Request(1, "plain", "left", 40_009, 0, 1 * SECOND, 2 * SECOND)
+LEFT = Request(1, "plain", "left", 40_009, 0, 1 * SECOND, 2 * SECOND, status=200)
+LEFT_UNANSWERED = Request(7, "plain", "left", 40_008, 1, 5 * SECOND - 5, 5 * SECOND - 1)
 IN_THE_RELAY = Request(
     2, "stream", "broken", 40_000, 1, 4 * SECOND, 5 * SECOND + 1, status=200, incarnation=1
 )

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from chaos import judge, report
 from chaos.__main__ import Document, main
-from chaos.ledger import Ledger
+from chaos.ledger import Done, Ledger, Step
 from tests.chaos import ledgers
 from tests.chaos.ledgers import SECOND, ledger
 
@@ -83,6 +83,46 @@ BOOKS = {
 @pytest.mark.parametrize(("books", "said"), BOOKS.values(), ids=BOOKS)
 def test_books_that_are_off_by_one_do_not_pass(books, said):
     assert any(said in problem for problem in judge.problems(ledger(**books)))
+
+
+HARDLY_READ = {
+    "left just before the kill": (ledgers.LEFT_UNANSWERED, [], 1),
+    "answered": (replaced(ledgers.LEFT_UNANSWERED, status=200), [], 0),
+    "left long before": (replaced(ledgers.LEFT_UNANSWERED, asked_at=3 * SECOND), [], 0),
+    "asked after": (replaced(ledgers.LEFT_UNANSWERED, asked_at=5 * SECOND + 1), [], 0),
+    "left long before, but the relay was paused": (
+        replaced(ledgers.LEFT_UNANSWERED, asked_at=3 * SECOND),
+        [Done(Step(2, "pause", "relay 0"), 2 * SECOND), Done(Step(4, "resume", "relay 0"), 4 * SECOND + 1)],
+        1,
+    ),
+    "left long before, but the relay was paused until it was killed": (
+        replaced(ledgers.LEFT_UNANSWERED, asked_at=3 * SECOND),
+        [Done(Step(2, "pause", "relay 0"), 2 * SECOND)],
+        1,
+    ),
+    "left long before, but the relay was paused earlier": (
+        replaced(ledgers.LEFT_UNANSWERED, asked_at=3 * SECOND),
+        [Done(Step(1, "pause", "relay 0"), 1 * SECOND), Done(Step(2, "resume", "relay 0"), 2 * SECOND)],
+        0,
+    ),
+    "left long before, but the other relay was paused": (
+        replaced(ledgers.LEFT_UNANSWERED, asked_at=3 * SECOND),
+        [Done(Step(2, "pause", "relay 1"), 2 * SECOND)],
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("request_", "pauses", "unknown"), HARDLY_READ.values(), ids=HARDLY_READ)
+def test_what_its_client_cannot_know_is_not_held_against_the_books(request_, pauses, unknown):
+    """A relay that ran for a second has read what it was sent; one that did not may have been killed before."""
+    doctored = ledger()
+    before = judge.Started.known(doctored)
+    doctored.traffic.others.append(request_)
+    doctored.traffic.asked["plain"] += 1
+    doctored.steps[:0] = pauses
+    after = judge.Started.known(doctored)
+    assert (after.least - before.least, after.most - before.most) == (1 - unknown, 1)
 
 
 def test_an_exception_in_the_log_does_not_pass():
