@@ -6,6 +6,7 @@ import difflib
 import logging
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -19,7 +20,18 @@ from driftline.listeners import Address
 from driftline.quality.settings import QualitySettings
 from driftline.relay.listener_tls import server_context
 from driftline.relay.sampling import Sampler
-from driftline.relay.settings import DataPlane, Endpoint, Limits, ListenerTls, Pool, RelaySettings, Timeouts
+from driftline.relay.settings import (
+    DataPlane,
+    Endpoint,
+    Limits,
+    ListenerTls,
+    Pool,
+    RelaySettings,
+    Route,
+    Timeouts,
+    conflicts,
+)
+from driftline.relay.tls import client_context
 from driftline.settings import Settings
 from driftline.tracing import presets
 from driftline.tracing.content import CaptureSettings
@@ -68,6 +80,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """Holds references and drift windows, so that a restart goes on where it was."""
     pools: list[Pool] = []
     """The servers to stand in front of; `--upstream` is short for a pool of one."""
+    routes: list[Route] = []
+    """Paths that lead to a certain pool, or speak another API."""
     exporters: list[ExporterSettings] = []
     """Where spans go. Left out: where the standard `OTEL_*` variables say."""
     prices: list[Price] = []
@@ -87,6 +101,7 @@ class Config(Settings, frozen=True, kw_only=True):
         }
         return DataPlane(
             pools=self.pools,
+            routes=self.routes,
             relay=self.relay,
             limits=self.limits,
             timeouts=self.timeouts,
@@ -123,7 +138,6 @@ def load(
         raise ConfigError(document.explain(error)) from None
     checks: list[tuple[str, Callable[[], object]]] = [
         ("$.listen", lambda: Address(config.listen)),
-        ("$.pools", lambda: _one_pool(config.pools)),
     ]
     only_serving: list[tuple[str, Callable[[], object]]] = [
         ("$.tls", lambda: config.tls and server_context(config.tls)),
@@ -131,18 +145,23 @@ def load(
         ("$.prices", lambda: TokenPricer(config.prices)),
         ("$.exporters", lambda: presets.check(config.exporters, environ)),
         ("", lambda: Sampler.from_env(environ)),
+        *(
+            (f"$.pools[{i}].endpoints[{j}].tls", partial(client_context, endpoint.tls))
+            for i, pool in enumerate(config.pools)
+            for j, endpoint in enumerate(pool.endpoints)
+            if endpoint.secure
+        ),
     ]
+    conflict = next(conflicts(config.pools, config.routes), None)
+    if conflict is not None:
+        place, problem = conflict
+        raise ConfigError(document.located(f"$.{place}", problem))
     for place, check in [*checks, *(only_serving if serving else [])]:
         try:
             check()
         except ValueError as error:
             raise ConfigError(document.located(place, str(error))) from None
     return config
-
-
-def _one_pool(pools: list[Pool]) -> None:
-    if len(pools) > 1:
-        raise ValueError(f"there are {len(pools)}; routes between pools are not built yet, so keep one")
 
 
 def upstream_flag(url: str) -> list[dict[str, Any]]:
@@ -248,7 +267,7 @@ class _Document:
 
     def located(self, place: str, problem: str) -> str:
         """`problem` behind the line and the key it is about, as far as they are known."""
-        if place not in self._places and place.count(".") <= 1 and place != "$":
+        if place not in self._places and place.count(".") <= 1 and "[" not in place and place != "$":
             return problem  # not of the file: the text names a variable
         return f"{self._place(place)}: {_spoken(place)}: {problem}"
 

@@ -6,7 +6,7 @@ import re
 
 from opentelemetry.sdk import environment_variables
 
-from driftline.dialects import attribution
+from driftline import attribution
 from driftline.metrics.instruments import Histogram
 from driftline.tracing import semconv
 from scripts.reference import exported, metric_name, sections
@@ -31,7 +31,7 @@ def attributes() -> set[str]:
 
 def dotted() -> set[str]:
     """Attributes, metrics in OpenTelemetry's spelling, keys of baggage."""
-    return attributes() | {metric.name for metric in exported()} | set(attribution._BAGGAGE)
+    return attributes() | {metric.name for metric in exported()} | set(attribution.BAGGAGE)
 
 
 def samples() -> set[str]:

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from driftline.dialects import attribution
+from driftline import attribution
 from driftline.quality import SIGNALS
 from driftline.relay import headers
 from driftline.relay.counters import DROP_REASONS, OUTCOMES
@@ -40,8 +40,8 @@ def test_the_headers_that_are_read():
         "user-agent",
         "x-simulate",  # the simulated upstream's
     }
-    names |= {"traceparent", "tracestate", content.CAPTURE_HEADER, *attribution._HEADERS}
-    keys = {*attribution._BAGGAGE, *baggage._WHOLE, f"{semconv.LANGFUSE_METADATA}*"}
+    names |= {"traceparent", "tracestate", content.CAPTURE_HEADER, *attribution.HEADERS}
+    keys = {*attribution.BAGGAGE, *baggage._WHOLE, f"{semconv.LANGFUSE_METADATA}*"}
     assert absent(names | keys, REFERENCE["http"]) == set()
 
 

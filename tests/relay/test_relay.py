@@ -357,7 +357,7 @@ async def test_readiness_follows_the_upstreams_health():
         client = await r.client()
         await client.sends(b"GET /-/live HTTP/1.1\r\nHost: s\r\n\r\n")
         assert (await client.reads_until(b"}\n")).startswith(b"HTTP/1.1 200 ")
-        endpoint = next(r.relay.router.endpoints)
+        endpoint = r.relay.router.endpoints[0]
         for status, ready in ((b"200", b"200"), (b"404", b"200"), (b"503", b"503")):
             probing = asyncio.create_task(endpoint.probe())
             upstream = await r.upstream.accepts()
@@ -379,5 +379,5 @@ async def test_an_idle_connection_the_server_closes_is_not_used_again():
             await upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             await client.reads_until(b"\r\n\r\n")
             upstream.closes()
-            await eventually(lambda: not next(r.relay.router.endpoints)._idle)
+            await eventually(lambda: not r.relay.router.endpoints[0]._idle)
             assert r.upstream.connections == number + 1

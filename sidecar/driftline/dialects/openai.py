@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from driftline.call import Call, JsonMode, Operation, Parameters, Tool, Usage
+from driftline.attribution import attribution
+from driftline.call import Attribution, Call, JsonMode, Operation, Parameters, Tool, Usage
 from driftline.dialects import content
-from driftline.dialects.attribution import attribution
 from driftline.dialects.outcome import ERROR_REPLY, ErrorDetail
 from driftline.dialects.wire import Count, Int64, parse
 from driftline.exchange import Exchange
@@ -114,7 +114,7 @@ def call(exchange: Exchange, dialect: str, operation: Operation) -> Call:
         dialect,
         operation,
         request_model=exchange.model or None,
-        attribution=attribution(exchange.request_headers),
+        attribution=Attribution(**attribution(exchange.request_headers)),
     )
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
+import random
 from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from driftline import attribution
 from driftline.relay import settings
+from driftline.relay.routing import Balancer, Member
+from driftline.relay.tls import client_context
 from driftline.relay.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
+    from driftline.relay.request import Request
     from driftline.relay.server import Relay
     from driftline.relay.transaction import Transaction
 
@@ -23,6 +29,10 @@ IDLE_SECONDS = 4.0
 _IDLE_MOST = 1024
 PROBE_SECONDS = 1.0
 """Between two looks at an endpoint's health."""
+_UNSEEN = "not looked at yet"
+_VARIANT = b"x-driftline-variant"
+_WHO = frozenset({b"baggage", *(name.encode() for name in attribution.HEADERS)})
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class Endpoint:
@@ -31,15 +41,16 @@ class Endpoint:
     def __init__(self, configured: settings.Endpoint, relay: Relay) -> None:
         self.address = configured.address
         self.authority = configured.authority.encode()
-        self.variant = configured.variant
         self.outstanding = 0
+        """Requests in flight."""
         self.healthy = False
-        """Its last health check was answered below 500."""
-        self.problem = "not looked at yet"
+        """Its last health check was answered below 500, and no connection has failed since."""
+        self.problem = _UNSEEN
         self._configured = configured
         self._relay = relay
         self._idle: deque[UpstreamConnection] = deque()
-        self._tls = ssl.create_default_context() if configured.tls else None
+        self._closed = False
+        self._tls = client_context(configured.tls) if configured.secure else None
 
     # Connections
 
@@ -54,18 +65,22 @@ class Endpoint:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """A new connection; raises `OSError` or `TimeoutError`."""
-        loop = asyncio.get_running_loop()
+        """A new connection; raises `OSError`, `TimeoutError`, or `UnicodeError` for a name that cannot be one."""
         async with asyncio.timeout(self._relay.settings.timeouts.connect or None):
-            _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self),
-                self._configured.host,
-                self._configured.port,
-                ssl=self._tls,
-            )
+            _, connection = await self._open(lambda: UpstreamConnection(self))
         return connection
 
+    async def _open(self, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+        loop, to = asyncio.get_running_loop(), self._configured
+        if to.socket_path:
+            return await loop.create_unix_connection(protocol, to.socket_path)
+        name = (to.tls.server_name or to.host) if self._tls else None
+        return await loop.create_connection(protocol, to.host, to.port, ssl=self._tls, server_hostname=name)
+
     def keep(self, connection: UpstreamConnection) -> None:
+        if self._closed:
+            connection.transport.abort()
+            return
         connection.idle_since = monotonic()
         self._idle.append(connection)
         if len(self._idle) > _IDLE_MOST:
@@ -77,6 +92,8 @@ class Endpoint:
         connection.transport.abort()
 
     def close(self) -> None:
+        """Keep no connection from now on; those in use end with their requests."""
+        self._closed = True
         while self._idle:
             self._idle.popleft().transport.abort()
 
@@ -93,86 +110,100 @@ class Endpoint:
         try:
             async with asyncio.timeout(max(self._relay.settings.timeouts.connect, PROBE_SECONDS)):
                 status = await self._health_status()
-            healthy, problem = status < 500, f"/health answered {status}"
         except TimeoutError:
-            healthy, problem = False, "/health did not answer in time"
+            self.found("/health did not answer in time")
         except (OSError, ValueError, IndexError) as error:
-            healthy, problem = False, str(error) or type(error).__name__
-        if healthy != self.healthy or (not healthy and self.problem == "not looked at yet"):
-            if healthy:
-                _log.info("upstream %s is up", self.address)
-            else:
-                _log.warning(
-                    "upstream %s is down: %s; requests are tried all the same", self.address, problem
-                )
-        self.healthy, self.problem = healthy, "" if healthy else problem
+            self.found(str(error) or type(error).__name__)
+        else:
+            self.found("" if status < 500 else f"/health answered {status}")
 
     async def _health_status(self) -> int:
-        reader, writer = await asyncio.open_connection(
-            self._configured.host, self._configured.port, ssl=self._tls
-        )
+        reader = asyncio.StreamReader()
+        transport, _ = await self._open(lambda: asyncio.StreamReaderProtocol(reader))
         try:
-            writer.write(b"GET /health HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % self.authority)
+            transport.write(b"GET /health HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % self.authority)
             line = await reader.readline()
             return int(line.split()[1])
         finally:
-            writer.close()
+            transport.close()
+
+    def found(self, problem: str) -> None:
+        """Note what is wrong with it; empty: nothing."""
+        if not problem and not self.healthy:
+            _log.info("upstream %s is up", self.address)
+        elif problem and (self.healthy or self.problem == _UNSEEN):
+            _log.warning("upstream %s is down: %s; requests are tried all the same", self.address, problem)
+        self.healthy, self.problem = not problem, problem
 
 
 class Pool:
-    """Endpoints that serve the same thing."""
+    """Endpoints that serve the same thing under one name."""
 
-    def __init__(self, configured: settings.Pool, relay: Relay) -> None:
-        self.name = configured.name
-        self.endpoints = [Endpoint(endpoint, relay) for endpoint in configured.endpoints]
+    def __init__(self, name: str, relay: Relay) -> None:
+        self.name = name
         self._relay = relay
+        self._settings: settings.Pool
+        self._balancer: Balancer[Endpoint]
 
-    @property
-    def ready(self) -> bool:
-        return any(endpoint.healthy for endpoint in self.endpoints)
+    def configure(self, configured: settings.Pool, endpoints: list[Endpoint]) -> None:
+        """Serve from `endpoints`, those of `configured` in their order, from now on."""
+        self._settings = configured
+        places = zip(endpoints, configured.endpoints, strict=True)
+        self._balancer = Balancer(
+            self.name, [Member(endpoint, place.weight, place.variant) for endpoint, place in places]
+        )
 
-    def problems(self) -> dict[str, str]:
-        return {endpoint.address: endpoint.problem for endpoint in self.endpoints if endpoint.problem}
+    def objection(self, request: Request) -> str:
+        """Why `request` cannot be served here; empty where it can."""
+        forced, known = self._forced(request), self._balancer.variants
+        if not forced or forced in known:
+            return ""
+        named = ", ".join(filter(None, known)) or "none"
+        return f"pool {self.name!r} has no variant {forced!r}; its variants: {named}"
 
-    def _next(self, tried: set[Endpoint]) -> Endpoint | None:
-        """Of the healthy endpoints not tried yet the one with the fewest requests in flight; if none is healthy,
-        of all: a health check may be wrong, a refused connection is not."""
-        left = [endpoint for endpoint in self.endpoints if endpoint not in tried]
-        return min(left, key=lambda endpoint: (not endpoint.healthy, endpoint.outstanding), default=None)
+    def _forced(self, request: Request) -> str:
+        """The variant that a request asks for, where it may."""
+        if not self._settings.force_variant:
+            return ""
+        return request.headers.get(_VARIANT, b"").strip().decode("utf-8", "replace")
+
+    def _candidates(self, request: Request) -> Iterator[tuple[str, Endpoint]]:
+        """Variants and endpoints to ask, best first."""
+        balancer, forced = self._balancer, self._forced(request)
+        if forced and forced in balancer.variants:
+            return balancer.candidates(b"", forced)
+        if not balancer.splits:
+            return balancer.candidates(b"")
+        named = attribution.attribution(request.headers.recorded(_WHO))
+        session = next((named[source] for source in self._settings.sticky if source in named), "")
+        return balancer.candidates(session.encode() or random.randbytes(16))
 
     def serve(self, transaction: Transaction) -> None:
         """Give `transaction` a connection: now, if one is idle, or as soon as one is made."""
-        endpoint = self._next(set())
-        assert endpoint is not None
-        self._assign(transaction, endpoint)
+        candidates = self._candidates(transaction.request)
+        variant, endpoint = first = next(candidates)
+        _assign(transaction, variant, endpoint)
         connection = endpoint.take()
         if connection is not None:
             transaction.attach(connection, endpoint)
         else:
-            self._relay.spawn(self._connect(transaction, endpoint))
+            self._relay.spawn(self._connect(transaction, chain([first], candidates)))
 
-    @staticmethod
-    def _assign(transaction: Transaction, endpoint: Endpoint) -> None:
-        if transaction.endpoint is not None:
-            transaction.endpoint.outstanding -= 1
-        transaction.endpoint, transaction.record.variant = endpoint, endpoint.variant
-        endpoint.outstanding += 1
-
-    async def _connect(self, transaction: Transaction, endpoint: Endpoint | None) -> None:
+    async def _connect(self, transaction: Transaction, candidates: Iterator[tuple[str, Endpoint]]) -> None:
         """Connect, trying other endpoints where one refuses: nothing has been sent yet, so nothing can be lost."""
-        tried: set[Endpoint] = set()
         problems: list[str] = []
         timed_out = False
-        while endpoint is not None and not transaction.done:
-            self._assign(transaction, endpoint)
-            tried.add(endpoint)
+        for variant, endpoint in candidates:
+            if transaction.done:
+                return
+            _assign(transaction, variant, endpoint)
             try:
-                connection = await endpoint.connect()
+                connection = endpoint.take() or await endpoint.connect()
             except TimeoutError:
                 timed_out = True
-                problems.append(f"{endpoint.address} did not accept a connection in time")
+                problem = "did not accept a connection in time"
             except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be looked up
-                problems.append(f"{endpoint.address}: {getattr(error, 'strerror', None) or error}")
+                problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
             else:
                 if transaction.done:
                     endpoint.keep(connection)
@@ -180,7 +211,8 @@ class Pool:
                     transaction.attach(connection, endpoint)
                     transaction.client.resume_reading("upload")
                 return
-            endpoint = self._next(tried)
+            endpoint.found(problem)
+            problems.append(f"{endpoint.address}: {problem}")
         if transaction.done:
             return
         message = "no upstream could be reached: " + "; ".join(problems)
@@ -188,3 +220,12 @@ class Pool:
             transaction.fail(504, "upstream_unreachable", message, code="upstream_timeout")
         else:
             transaction.fail(502, "upstream_unreachable", message, code="upstream_unreachable")
+
+
+def _assign(transaction: Transaction, variant: str, endpoint: Endpoint) -> None:
+    """Count `transaction` where it is about to be served."""
+    if transaction.endpoint is not None:
+        transaction.endpoint.outstanding -= 1
+    transaction.endpoint = endpoint
+    transaction.record.variant = variant
+    endpoint.outstanding += 1

@@ -97,11 +97,13 @@ class Request:
 
     def generates(self) -> bool:
         """It may be a streaming generation, with a body that can be read as it is."""
+        return self.method == b"POST" and _GENERATIONS.search(self.target) is not None and self.is_json()
+
+    def is_json(self) -> bool:
+        """Its body can be read as it is."""
         received = self.headers
         return (
-            self.method == b"POST"
-            and _GENERATIONS.search(self.target) is not None
-            and received.get(b"content-type").lower().startswith(b"application/json")
+            received.get(b"content-type").lower().startswith(b"application/json")
             and received.get(b"content-encoding", b"identity").lower() == b"identity"
         )
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from driftline.relay import settings
 from driftline.relay.pool import Endpoint, Pool
+from driftline.relay.routing import Table, model_in
+from driftline.relay.transaction import Refusal, Transaction
 
 if TYPE_CHECKING:
     from driftline.relay.server import Relay
-    from driftline.relay.settings import DataPlane
-    from driftline.relay.transaction import Transaction
+
+LOCAL = "/-/"
+"""Paths that the sidecar answers itself begin so."""
+_SHOWN = 20
+"""Models that an error names."""
 
 
 class Router:
@@ -18,41 +23,109 @@ class Router:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._pool: Pool
+        self._endpoints: dict[tuple[str, settings.Tls], Endpoint] = {}
+        """By what a connection depends on: pools that name the same server share it."""
+        self._pools: dict[str, Pool] = {}
+        self._table: Table
 
-    def reconfigure(self, settings: DataPlane) -> None:
-        """Serve by `settings` from now on.
+    def reconfigure(self, configured: settings.DataPlane) -> None:
+        """Serve by `configured` from now on.
 
-        An endpoint that stays keeps its connections, its health and the count of its requests; one that goes lets
-        its requests in flight end. Raises `ValueError` where a file it names cannot be used; then all is as it was.
+        An endpoint that stays keeps its connections, its health and the count of its requests; one that goes lets its
+        requests in flight end. Raises `ValueError` where a file that it names cannot be used: then all is as it was.
         """
-        self._pool = Pool(settings.pools[0], self._relay)
+        known = self._endpoints
+        endpoints = {
+            (place.url, place.tls): known.get((place.url, place.tls)) or Endpoint(place, self._relay)
+            for pool in configured.pools
+            for place in pool.endpoints
+        }
+        self._endpoints = endpoints
+        self._pools = {
+            pool.name: self._pools.get(pool.name) or Pool(pool.name, self._relay) for pool in configured.pools
+        }
+        for pool in configured.pools:
+            self._pools[pool.name].configure(
+                pool, [endpoints[place.url, place.tls] for place in pool.endpoints]
+            )
+        self._table = Table(configured.pools, configured.routes)
+        for place, endpoint in known.items():
+            if place not in endpoints:
+                endpoint.close()
 
     # A request
 
-    def by_head(self, transaction: Transaction) -> None:
-        """Give `transaction` its pool."""
-        transaction.pool = self._pool
+    def by_head(self, transaction: Transaction) -> bool:
+        """Give `transaction` its pool, or a refusal. True: its body is to be held, since only that names a model."""
+        table, request = self._table, transaction.request
+        if table.trivial:
+            self._give(transaction, table.default)
+            return False
+        route = table.route(request.path)
+        if route is not None:
+            transaction.record.kind = route.kind
+            if route.pool:
+                self._give(transaction, route.pool)
+                return False
+        if not (table.models and request.is_json()):
+            if not request.path.startswith(LOCAL):
+                self._by_model(transaction, "")
+            return False
+        if (request.length or 0) > self._relay.settings.relay.inspect_body_bytes:
+            self.unread(transaction)
+            return False
+        return True
+
+    def by_body(self, transaction: Transaction, body: bytes) -> None:
+        """Give `transaction` the pool that serves the model its `body` names, or a refusal."""
+        transaction.record.model = model = model_in(body)
+        self._by_model(transaction, model)
+
+    def unread(self, transaction: Transaction) -> None:
+        """Its body is larger than what may be held: the default pool, or a refusal."""
+        if self._table.default:
+            self._give(transaction, self._table.default)
+        else:
+            most = self._relay.settings.relay.inspect_body_bytes
+            message = (
+                f"the model is not looked for in a body larger than {most} bytes, and no pool takes any model"
+            )
+            transaction.refusal = Refusal(413, message, "body_too_large")
+
+    def _by_model(self, transaction: Transaction, model: str) -> None:
+        pool = self._table.serving(model)
+        if pool:
+            self._give(transaction, pool)
+            return
+        known = self._table.models
+        named = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        what = f"the model {model!r} is not served here" if model else "the request names no model"
+        transaction.refusal = Refusal(404, f"{what}; known models: {named}", "model_not_found")
+
+    def _give(self, transaction: Transaction, name: str) -> None:
+        transaction.pool = pool = self._pools[name]
+        if objection := pool.objection(transaction.request):
+            transaction.refusal = Refusal(400, objection, "unknown_variant")
 
     # All endpoints
 
     @property
-    def endpoints(self) -> Iterator[Endpoint]:
-        return iter(self._pool.endpoints)
+    def endpoints(self) -> list[Endpoint]:
+        return list(self._endpoints.values())
 
     @property
     def ready(self) -> bool:
-        """Some pool can serve."""
-        return self._pool.ready
+        """Some endpoint of some pool can serve. One pool that is down must not take the others out of a balancer."""
+        return any(endpoint.healthy for endpoint in self._endpoints.values())
 
     def problems(self) -> dict[str, str]:
         """By address: why an endpoint is held to be down."""
-        return self._pool.problems()
+        return {endpoint.address: endpoint.problem for endpoint in self.endpoints if endpoint.problem}
 
     def sweep(self) -> None:
-        for endpoint in self.endpoints:
+        for endpoint in self._endpoints.values():
             endpoint.sweep()
 
     def close(self) -> None:
-        for endpoint in self.endpoints:
+        for endpoint in self._endpoints.values():
             endpoint.close()

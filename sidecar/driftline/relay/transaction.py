@@ -101,8 +101,9 @@ class Transaction:
         request.complete(method, version)
         self.keep_alive = request.keep_alive
         self.start()
-        self.relay.router.by_head(self)
-        if request.generates():
+        if self.refusal is None and self.relay.router.by_head(self):
+            self._held = []
+        if self.record.kind == "openai" and request.generates():
             self.record.usage = "not_requested"
             if settings.inject_usage and (request.length or 0) <= settings.inspect_body_bytes:
                 self._held = []
@@ -127,24 +128,22 @@ class Transaction:
                 return
             data = b"".join(self._held)
             self._held = None
+            if self.pool is None:
+                self.relay.router.unread(self)
         self._queue(self.request.framed(data))
 
     def request_complete(self) -> None:
         self.finished_request = True
         request = self.request
         if self._held is not None:
-            ask = asking(b"".join(self._held))
+            body = b"".join(self._held)
             self._held = None
-            self.record.model = ask.model
-            self.record.usage = ask.usage
-            if ask.usage == "injected":
-                self.cutter = UsageCutter()
-                # What is compressed cannot be cut.
-                request.headers = request.headers.without(b"accept-encoding")
-            if request.length is not None:
-                request.length = len(ask.body)
-            if ask.body:
-                self._queue(request.framed(ask.body))
+            if self.pool is None:
+                self.relay.router.by_body(self, body)
+            if self.record.usage and self.relay.settings.relay.inject_usage:
+                body = self._asking(body)
+            if body:
+                self._queue(request.framed(body))
         if request.chunked:
             self._queue(request.end())
 
@@ -152,6 +151,19 @@ class Transaction:
     def held(self) -> bool:
         """Nothing may be sent yet: the body is still being gathered."""
         return self._held is not None
+
+    def _asking(self, body: bytes) -> bytes:
+        """The whole `body`, made to ask for usage where it does not."""
+        request, ask = self.request, asking(body)
+        self.record.model = ask.model
+        self.record.usage = ask.usage
+        if ask.usage == "injected":
+            self.cutter = UsageCutter()
+            # What is compressed cannot be cut.
+            request.headers = request.headers.without(b"accept-encoding")
+        if request.length is not None:
+            request.length = len(ask.body)
+        return ask.body
 
     def promise_to_continue(self) -> bool:
         """Whether the client waits for a `100 Continue` that nobody but us can send, because the body is held."""

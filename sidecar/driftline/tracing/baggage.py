@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
+from driftline import baggage
 from driftline.tracing import semconv
 
 _LONGEST = 200
@@ -20,12 +19,10 @@ def langfuse_attributes(header: str) -> dict[str, str | list[str]]:
     attributes: dict[str, str | list[str]] = {}
     if "langfuse." not in header:
         return attributes
-    for member in header.split(","):
-        key, _, rest = member.partition("=")
-        key = key.strip()
+    for key, said in baggage.members(header):
         if key not in _WHOLE and not key.startswith(semconv.LANGFUSE_METADATA):
             continue
-        value = unquote(rest.partition(";")[0].strip())[:_LONGEST]
+        value = said[:_LONGEST]
         if value and len(attributes) < _MOST:
             tags = [tag for part in value.split(",") if (tag := part.strip())]
             attributes[key] = tags if key == semconv.LANGFUSE_TRACE_TAGS else value

@@ -1,0 +1,165 @@
+"""Where a request goes: a pool by path and model, a variant by weight, a server by load. No sockets, no clock."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+from math import log
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from driftline.relay.settings import Pool, Route
+
+
+class Table:
+    """Which pool serves a path or a model. Pools are spoken of by name; empty: none does."""
+
+    def __init__(self, pools: list[Pool], routes: list[Route]) -> None:
+        self.default = next((pool.name for pool in pools if not pool.models), "")
+        """Serves what no route and no other pool does."""
+        self.models = [model for pool in pools for model in pool.models]
+        """As configured."""
+        self._routes = sorted(routes, key=lambda route: len(route.path), reverse=True)
+        listed = [(model, pool.name) for pool in pools for model in pool.models]
+        self._exact = dict(listed)
+        self._patterns = [
+            (re.compile(".*".join(map(re.escape, model.split("*"))), re.DOTALL), pool)
+            for model, pool in listed
+            if "*" in model
+        ]
+
+    @property
+    def trivial(self) -> bool:
+        """Everything goes to the default pool."""
+        return not self._routes and not self.models
+
+    def route(self, target: str) -> Route | None:
+        """The one whose prefix covers most of a request's path. An absolute URL (RFC 9112 §3.2.2) has one too."""
+        path = target if target.startswith("/") else urlsplit(target).path
+        for route in self._routes:
+            if path.startswith(route.path) and path[len(route.path) : len(route.path) + 1] in ("", "/"):
+                return route
+        return None
+
+    def serving(self, model: str) -> str:
+        """The pool that lists `model`: by name, else by the first pattern that it matches; else the default pool."""
+        if model in self._exact:
+            return self._exact[model]
+        return next((pool for pattern, pool in self._patterns if pattern.fullmatch(model)), self.default)
+
+
+class _Named(msgspec.Struct):
+    """The top-level key that matters; the rest is skipped, not built."""
+
+    model: Any = None
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+def model_in(body: bytes) -> str:
+    """The model that a JSON body names at its top level; empty where it names none, or is not JSON."""
+    try:
+        model = _decode_named(body).model
+    except (ValueError, RecursionError):
+        return ""
+    return model if isinstance(model, str) else ""
+
+
+class Server(Protocol):
+    """What is to be known of an endpoint to choose it."""
+
+    @property
+    def healthy(self) -> bool: ...
+    @property
+    def outstanding(self) -> int:
+        """Requests in flight."""
+
+
+S = TypeVar("S", bound=Server)
+
+
+class Member(NamedTuple, Generic[S]):
+    """A server's place in a pool."""
+
+    server: S
+    weight: float
+    variant: str
+
+
+class Variant(Generic[S]):
+    """Servers of a pool that run the same thing."""
+
+    def __init__(self, pool: str, name: str, members: list[Member[S]]) -> None:
+        self.name = name
+        self.weight = sum(member.weight for member in members)
+        self.members = [member for member in members if member.weight] or [
+            member._replace(weight=1.0) for member in members
+        ]
+        """Those that take requests. Where no member has a weight, whoever asks for this very variant gets any."""
+        self._seed = blake2b(f"{pool}\0{name}\0".encode(), digest_size=8)
+
+    def score(self, key: bytes) -> float:
+        """Of the variants of a pool the one with the highest score for its key serves a session.
+
+        Weighted rendezvous hashing: w / -ln u, u uniform in (0, 1) by a hash of key and variant. The highest belongs
+        to a variant as often as its weight says, and a changed weight changes no other's score, so only sessions that
+        this one gains or loses move (Schindelhauer and Schomaker, Weighted Distributed Hash Tables, SPAA 2005, the
+        logarithmic method).
+        """
+        seeded = self._seed.copy()
+        seeded.update(key)
+        # 52 bits and a half: exact in a double, and neither 0 nor 1.
+        uniform = ((int.from_bytes(seeded.digest(), "big") >> 12) + 0.5) / (1 << 52)
+        return self.weight / -log(uniform)
+
+
+class Balancer(Generic[S]):
+    """Whom of a pool to ask."""
+
+    def __init__(self, pool: str, members: list[Member[S]]) -> None:
+        names = dict.fromkeys(member.variant for member in members)
+        self.variants = {
+            name: Variant(pool, name, [member for member in members if member.variant == name])
+            for name in names
+        }
+        self._weighted = [variant for variant in self.variants.values() if variant.weight]
+        self.splits = len(self._weighted) > 1
+        """It matters who asks."""
+
+    def candidates(self, key: bytes, forced: str = "") -> Iterator[tuple[str, S]]:
+        """Variant and server, first the one to ask, then whom to ask when that one cannot be reached.
+
+        The session's variant comes first, then the others in the session's order, each while it has a healthy server;
+        then what is left: a health check may be wrong, a refused connection is not. A variant of weight 0 takes
+        nothing unless it is `forced`, and then alone.
+        """
+        variants = [self.variants[forced]] if forced else self._weighted
+        if len(variants) > 1:
+            variants = sorted(variants, key=lambda variant: variant.score(key), reverse=True)
+        groups = [(variant.name, list(variant.members)) for variant in variants]
+        while groups:
+            group = next((group for group in groups if _any_healthy(group[1])), groups[0])
+            name, members = group
+            chosen = min(members, key=_load) if len(members) > 1 else members[0]
+            yield name, chosen.server
+            members.remove(chosen)
+            if not members:
+                groups.remove(group)
+
+
+def _any_healthy(members: list[Member[S]]) -> bool:
+    return any(member.server.healthy for member in members)
+
+
+def _load(member: Member[S]) -> tuple[bool, float, float]:
+    """Least first: healthy, then by requests in flight with the next one, relative to weight.
+
+    Ties fall by chance: several relays that each see only their own requests would all begin with the same server.
+    """
+    server = member.server
+    return not server.healthy, (server.outstanding + 1) / member.weight, random.random()
