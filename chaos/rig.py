@@ -116,7 +116,7 @@ class Sidecar:
             processes = fetch(f"{self.admin}/healthz", timeout=1.0)["processes"]
             relays = iter(RELAYS)
             self._known = {}
-            for process in processes:
+            for process in (process for process in processes if not process.get("draining")):
                 name = next(relays) if process["role"] == "relay" else process["role"]
                 if process["pid"]:
                     with contextlib.suppress(psutil.NoSuchProcess):
@@ -158,8 +158,6 @@ class Hand:
             return self._kill(step, pid)
         if step.do == "pause":
             self._paused[step.to] = psutil.Process(pid)
-        if step.do == "roll" and not _handles(pid, signal.SIGUSR2):
-            return Done(step, time.monotonic_ns(), skipped="this version has no rolling restart")
         at = time.monotonic_ns()
         os.kill(pid, _SIGNALS[step.do])
         return Done(step, at, pid)
@@ -220,10 +218,3 @@ def _wait_stopped(pid: int) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} does not stop")
         time.sleep(0.0005)
-
-
-def _handles(pid: int, number: signal.Signals) -> bool:
-    """Whether the process catches the signal (`SigCgt` of proc(5)); sent to one that does not, it kills."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
