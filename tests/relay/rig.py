@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 from driftline.exchange import Exchange
 from driftline.listeners import Address, listen
 from driftline.relay.counters import Block
 from driftline.relay.server import Relay
-from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Timeouts
+from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Route, Timeouts
 
 DEADLINE = 10.0
 Handler = Callable[["Peer"], Awaitable[None]]
@@ -135,9 +137,13 @@ class Upstream:
         self.port = 0
         self.connections = 0
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def start(self, path: Path | None = None, tls: ssl.SSLContext | None = None) -> None:
+        """On a free port of loopback, or on a Unix socket at `path`."""
+        if path is not None:
+            self._server = await asyncio.start_unix_server(self._accept, path)
+        else:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=tls)
+            self.port = self._server.sockets[0].getsockname()[1]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
@@ -161,6 +167,8 @@ async def rig(
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
     endpoints: list[Endpoint] | None = None,
+    pools: list[Pool] | None = None,
+    routes: list[Route] | None = None,
     sampler: dict[str, str] | None = None,
 ) -> AsyncIterator[Rig]:
     upstream = Upstream()
@@ -168,7 +176,9 @@ async def rig(
     block, file = Block.create()
     records = Records()
     settings = DataPlane(
-        pools=[Pool(endpoints=endpoints or [Endpoint(url=f"http://127.0.0.1:{upstream.port}", variant="a")])],
+        pools=pools
+        or [Pool(endpoints=endpoints or [Endpoint(url=f"http://127.0.0.1:{upstream.port}", variant="a")])],
+        routes=routes or [],
         relay=relay or RelaySettings(),
         limits=limits or Limits(),
         timeouts=timeouts or Timeouts(drain=1.0),
