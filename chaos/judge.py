@@ -81,7 +81,8 @@ def owned(request: Request, killed: Done) -> bool:
 
 
 def kills(steps: list[Done]) -> list[Done]:
-    return [done for done in steps if done.step.do == "kill" and not done.skipped]
+    """Those by the watchdog too: at the latest moment at which the process was seen to live."""
+    return [done for done in steps if done.step.do in ("kill", "hang") and not done.skipped]
 
 
 def outages(steps: list[Done]) -> list[Outage]:
@@ -152,8 +153,10 @@ class Started(NamedTuple):
 
 def _hardly_read(request: Request, killed: Done, steps: list[Done]) -> bool:
     """It was left, and a relay was killed before it had run for `_READS_WITHIN` since it was asked."""
-    if request.end != "left" or killed.at < request.asked_at:
+    if request.end != "left":
         return False
+    if killed.at < request.asked_at:
+        return killed.step.do == "hang" and request.port in killed.ports and request.opened_at <= killed.at
     begin = max(request.asked_at, killed.born_at)
     paused, since = 0, NEVER
     for done in steps:

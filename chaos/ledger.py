@@ -60,7 +60,16 @@ class Step(msgspec.Struct, frozen=True):
 
     at: float
     """Seconds since the traffic began."""
-    do: Literal["kill", "pause", "resume", "start", "reload", "roll"]
+    do: Literal[
+        "kill",
+        "hang",  # stopped for good: left to the watchdog to kill
+        "start",  # the upstream; the others are started again by their supervisor
+        "pause",
+        "resume",
+        "dismiss",  # SIGTERM to one of the supervisor's processes: another takes its place first
+        "reload",
+        "roll",
+    ]
     to: str
     """`observer`, `relay 0`, `upstream`, `supervisor`."""
 
@@ -76,7 +85,7 @@ class Done(msgspec.Struct, frozen=True):
     born_at: int = 0
     """Of a killed process."""
     ports: frozenset[int] = frozenset()
-    """Of a killed relay: the clients' ends of the connections it had."""
+    """Of a killed or hung relay: the clients' ends of the connections it had."""
     incarnation: int = 0
     """Of a killed or started upstream."""
 

@@ -15,8 +15,10 @@ _KINDS = {"streams": "stream", "plain": "plain", "embeddings": "embeddings", "up
 _CAUSES = (judge.LEFT, judge.RELAY_KILLED, judge.UPSTREAM_KILLED, judge.REFUSED, judge.UNEXPLAINED)
 _DONE = {
     "kill": "killed",
-    "pause": "paused",
+    "hang": "killed by the watchdog",
     "start": "started again",
+    "pause": "paused",
+    "dismiss": "dismissed",
     "reload": "reloaded",
     "roll": "rolled",
 }

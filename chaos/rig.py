@@ -21,10 +21,14 @@ from chaos.ledger import Done, Step
 from chaos.schedule import RELAYS, UPSTREAM
 
 _STOP_SECONDS = 5.0
+WATCHDOG = 6.0
+"""Seconds: longer than any pause of the schedule."""
 _SIGNALS = {
     "kill": signal.SIGKILL,
+    "hang": signal.SIGSTOP,
     "pause": signal.SIGSTOP,
     "resume": signal.SIGCONT,
+    "dismiss": signal.SIGTERM,
     "reload": signal.SIGHUP,
     "roll": signal.SIGUSR2,
 }
@@ -87,6 +91,7 @@ class Sidecar:
             "pools": [{"endpoints": [{"url": upstream}]}],
             "prices": [{"model": wire.MODEL, "input": 1, "output": 2}],
             "capture": {"content": True},
+            "timeouts": {"watchdog": WATCHDOG},
         }
         file.write_text(json.dumps(configuration), encoding="utf-8")
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver, "DRIFTLINE_LOG": "json"}
@@ -154,7 +159,7 @@ class Hand:
         pid = self._pid(step.to)
         if not pid:
             return Done(step, time.monotonic_ns(), skipped="it was down")
-        if step.do == "kill":
+        if step.do in ("kill", "hang"):
             return self._kill(step, pid)
         if step.do == "pause":
             self._paused[step.to] = psutil.Process(pid)
@@ -176,7 +181,7 @@ class Hand:
             ports = self._sidecar.ports(pid)
         born_at = time.monotonic_ns() - int((time.time() - psutil.Process(pid).create_time()) * 1e9)
         at = time.monotonic_ns()
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, _SIGNALS[step.do])
         if step.to == UPSTREAM:
             self._upstream.killed()
             return Done(step, at, pid, born_at=born_at, incarnation=self._upstream.incarnation)

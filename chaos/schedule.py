@@ -100,6 +100,15 @@ def kill_relay_behind_a_paused_observer(rng: Random, at: float) -> list[Step]:
     return [begin, *kill_relay(rng, rng.uniform(at, end.at)), end]
 
 
+def hang(rng: Random, at: float) -> list[Step]:
+    """Until the watchdog kills it."""
+    return [Step(at, "hang", rng.choice((OBSERVER, *RELAYS)))]
+
+
+def dismiss(rng: Random, at: float) -> list[Step]:
+    return [Step(at, "dismiss", rng.choice((OBSERVER, *RELAYS)))]
+
+
 def reload(rng: Random, at: float) -> list[Step]:
     return [Step(at, "reload", SUPERVISOR)]
 
@@ -121,6 +130,8 @@ KINDS: tuple[Disturbance, ...] = (
     pause_relay,
     kill_a_paused_one,
     kill_relay_behind_a_paused_observer,
+    hang,
+    dismiss,
     reload,
     roll,
 )

@@ -31,6 +31,18 @@ def test_every_request_is_put_down_to_what_ended_it():
     assert judge.problems(ledger()) == []
 
 
+def test_what_hung_was_killed_by_the_watchdog():
+    """Its requests break when the watchdog acts, some seconds later; one that was left meanwhile was never read."""
+    hung = replaced(ledgers.RELAY, step=Step(5, "hang", "relay 0"))
+    doctored = ledger(
+        replaced(ledgers.IN_THE_RELAY, asked_at=7 * SECOND, ended_at=11 * SECOND),
+        replaced(ledgers.LEFT_UNANSWERED, port=40_000, asked_at=7 * SECOND, ended_at=8 * SECOND),
+    )
+    doctored.steps[0] = hung
+    assert judge.account(doctored).unexplained == []
+    assert judge.Started.known(doctored).least == judge.Started.known(ledger()).least - 1
+
+
 NOT_ITS_DOING = {
     "on a connection of the other relay": replaced(ledgers.IN_THE_RELAY, port=50_000, incarnation=0),
     "on a later connection of the same port": replaced(
