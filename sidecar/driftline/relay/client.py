@@ -8,6 +8,7 @@ import logging
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
@@ -35,9 +36,13 @@ class ClientConnection(asyncio.Protocol):
         """When the last bytes arrived: the clock of the header, body and keep-alive timeouts."""
         self._parser = httptools.HttpRequestParser(self)
         self._parsing: Transaction | None = None
+        self._add_field: Callable[[tuple[bytes, bytes]], None]
+        """Takes the next header field, or trailer."""
         self._in_head = False
         self._head_began = 0
         self._head_size = 0
+        """Bytes of the head's reads before the last."""
+        self._read_size = 0
         self._current: Transaction | None = None
         self._waiting: deque[Transaction] = deque()
         self._tunnel: asyncio.Transport | None = None
@@ -93,6 +98,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         between, self._heads_begun = self._parsing is None, 0
+        self._read_size = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -107,13 +113,14 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(Refusal(500, "the request could not be processed", "internal_error"))
         except httptools.HttpParserError as error:
             self._refuse(Refusal(400, f"not an HTTP request: {error}", "bad_http"))
-        limit = self.relay.settings.limits.header_bytes
         if self._in_head and (self._heads_begun == 0 or (between and self._heads_begun == 1)):
             self._head_size += len(data)
-            if self._head_size > limit:
-                self._refuse(
-                    Refusal(431, f"the request header is larger than {limit} bytes", "header_too_large")
-                )
+            if self._head_size > self.relay.settings.limits.header_bytes:
+                self._refuse(self._too_large("request header is"))
+
+    def _too_large(self, what: str) -> Refusal:
+        limit = self.relay.settings.limits.header_bytes
+        return Refusal(431, f"the {what} larger than {limit} bytes", "header_too_large")
 
     def _read_body_after_all(self, rest: bytes) -> None:
         """Go on with a body behind a head that names an upgrade which is not passed on.
@@ -145,8 +152,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._heads_begun += 1
-        self._trailer_size = 0
-        self._parsing = Transaction(self, self.read_at)
+        self._parsing = transaction = Transaction(self, self.read_at)
+        self._add_field = transaction.request.fields.append
         self._in_head = True
         self._head_began = self.read_at
         self._head_size = 0
@@ -156,27 +163,28 @@ class ClientConnection(asyncio.Protocol):
         self._parsing.request.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        assert self._parsing is not None
-        request = self._parsing.request
-        if self._in_head:
-            request.fields.append((name, value))
-            return
-        self._trailer_size += len(name) + len(value) + 4
-        limit = self.relay.settings.limits.header_bytes
-        if self._trailer_size <= limit:
-            request.trailers.append((name, value))
+        self._add_field((name, value))
+
+    def _add_trailer(self, field: tuple[bytes, bytes]) -> None:
+        transaction = self._parsing
+        assert transaction is not None
+        self._trailer_size += len(field[0]) + len(field[1]) + 4
+        if self._trailer_size <= self.relay.settings.limits.header_bytes:
+            transaction.request.trailers.append(field)
         else:
-            self._parsing.refusal = Refusal(
-                431, f"the trailers are larger than {limit} bytes", "header_too_large"
-            )
+            transaction.refusal = self._too_large("trailers are")
 
     def on_headers_complete(self) -> None:
         transaction = self._parsing
         assert transaction is not None
+        request, limit = transaction.request, self.relay.settings.limits.header_bytes
         self._in_head = False
+        self._add_field = self._add_trailer
+        self._trailer_size = 0
+        if self._head_size + self._read_size > limit and request.size > limit:
+            transaction.refusal = self._too_large("request header is")
         transaction.head_complete(self._parser.get_method(), self._parser.get_http_version())
         self._waiting.append(transaction)
-        request = transaction.request
         if self._parser.should_upgrade() and not request.upgrade and (request.chunked or request.length):
             framing = b"Transfer-Encoding: chunked", b"Content-Length: %d" % (request.length or 0)
             self._body_left = framing[0] if request.chunked else framing[1]
@@ -206,9 +214,9 @@ class ClientConnection(asyncio.Protocol):
             self._deaf = True
             current.refuse(current.refusal)
             return
-        if current.promise_to_continue():
+        if current.held is not None and current.promise_to_continue():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if current.dispatched_at or current.held:
+        if current.dispatched_at or current.held is not None:
             current.flush()
         else:
             current.dispatch()
@@ -221,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
         refusal = transaction.refusal or self.relay.refusal(transaction)
         if refusal is not None:
             transaction.refuse(refusal)
-        elif transaction.request.path.startswith("/-/"):
+        elif transaction.request.target.startswith(b"/-/"):
             self.relay.answer_locally(transaction)
         elif self._upgrading and not transaction.request.upgrade:
             self.not_upgraded()

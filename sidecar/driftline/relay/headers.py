@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 Fields = list[tuple[bytes, bytes]]
 """(name, value) as received."""
 
@@ -16,7 +14,7 @@ _NEEDED = frozenset({b"content-length", b"host"})
 """`Connection` cannot take these off: without them a message means something else."""
 
 _OURS = b"x-driftline-"
-_NO_OPTIONS: frozenset[bytes] = frozenset()
+_NONE: frozenset[bytes] = frozenset()
 
 RECORDED_REQUEST = frozenset(
     {b"content-type", b"content-encoding", b"user-agent", b"baggage", b"x-request-id"}
@@ -25,44 +23,45 @@ RECORDED_REQUEST = frozenset(
 RECORDED_RESPONSE = frozenset({b"content-type", b"content-encoding", b"x-request-id"})
 
 
-class Headers:
-    """The fields of one head, to be looked up by lower-case name and passed on as they came."""
+class Headers(dict[bytes, bytes]):
+    """The fields of one head: the first value of each name, in lower case; `fields` has all, to be passed on as
+    they came."""
 
-    __slots__ = ("_first", "fields")
+    __slots__ = ("fields",)
 
     def __init__(self, fields: Fields) -> None:
         self.fields = [(name.lower(), name, value) for name, value in fields]
         """(lower-case name, name as received, value)."""
         # From the back, so that the first of a name stays.
-        self._first = {lower: value for lower, _, value in reversed(self.fields)}
-
-    def get(self, name: bytes, default: bytes = b"") -> bytes:
-        """Value of the first field called `name`."""
-        return self._first.get(name, default)
-
-    def __contains__(self, name: bytes) -> bool:
-        return name in self._first
+        self.update({lower: value for lower, _, value in reversed(self.fields)})
 
     def all(self, name: bytes) -> list[bytes]:
-        if name not in self._first:
+        if name not in self:
             return []
-        if len(self._first) == len(self.fields):  # no name twice
-            return [self._first[name]]
+        if len(self) == len(self.fields):  # no name twice
+            return [self[name]]
         return [value for lower, _, value in self.fields if lower == name]
 
     def without(self, name: bytes) -> Headers:
         return Headers([(spelled, value) for lower, spelled, value in self.fields if lower != name])
 
+    def ours(self) -> frozenset[bytes]:
+        """Names of the fields that are addressed to the sidecar, not to the upstream: `x-driftline-*`."""
+        # One search for what is seldom there, rather than one in each name.
+        if _OURS not in b"\n".join(self):
+            return _NONE
+        return frozenset([name for name in self if name.startswith(_OURS)])
+
     def options(self) -> frozenset[bytes]:
         """What the `Connection` fields name, in lower case."""
-        if b"connection" not in self._first:
-            return _NO_OPTIONS
+        if b"connection" not in self:
+            return _NONE
         fields = self.all(b"connection")
         return frozenset([option.strip().lower() for value in fields for option in value.split(b",")])
 
     def dropped(self) -> frozenset[bytes]:
         """Names, in lower case, of the fields that stop here."""
-        if b"connection" not in self._first:
+        if b"connection" not in self:
             return HOP_BY_HOP
         return HOP_BY_HOP | (self.options() - _NEEDED)
 
@@ -76,7 +75,7 @@ class Headers:
         return [
             (lower.decode("latin-1"), value.decode("latin-1"))
             for lower, _, value in self.fields
-            if lower in names or lower.startswith(_OURS)
+            if lower in names
         ]
 
 
@@ -84,17 +83,8 @@ NONE = Headers([])
 """Of a message that has not come."""
 
 
-def is_ours(lower: bytes) -> bool:
-    """`x-driftline-*`: addressed to the sidecar, not to the upstream."""
-    return lower.startswith(_OURS)
-
-
-def head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    lines = [start_line, b"\r\n"]
-    for name, value in fields:
-        lines += (name, b": ", value, b"\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+def head(start_line: bytes, fields: Fields) -> bytes:
+    return b"\r\n".join([start_line, *map(b": ".join, fields), b"", b""])
 
 
 def chunk(body: bytes) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from driftline.exchange import Exchange
 from driftline.relay import headers
 from driftline.relay.headers import Fields, Headers
@@ -17,7 +15,7 @@ from driftline.relay.tracecontext import (
     parse_tracestate,
 )
 
-_GENERATIONS = re.compile(rb"/v1/(?:chat/)?completions(?:\?|$)")
+_GENERATIONS = (b"/v1/chat/completions", b"/v1/completions")
 """The endpoints whose streams count tokens only when asked."""
 _UNKNOWN_UPGRADES = (b"", b"h2c")
 _OWN = frozenset({b"traceparent"})
@@ -50,6 +48,7 @@ class Request:
         "keep_alive",
         "length",
         "method",
+        "ours",
         "target",
         "trailers",
         "upgrade",
@@ -63,6 +62,8 @@ class Request:
         self.fields: Fields = []
         self.trailers: Fields = []
         self.headers = headers.NONE
+        self.ours = frozenset[bytes]()
+        """Names of the fields that are addressed to the sidecar."""
         self.length: int | None = None
         """Of the body that is sent on, where the client declared one."""
         self.chunked = False
@@ -76,15 +77,16 @@ class Request:
         self.method = method
         self.version = version
         self.headers = received = Headers(self.fields)
+        self.ours = received.ours()
         options = received.options()
         self.keep_alive = version == "1.1" and b"close" not in options
-        if b"upgrade" in options and received.get(b"upgrade").lower() not in _UNKNOWN_UPGRADES:
-            self.upgrade = received.get(b"upgrade")
+        if b"upgrade" in options and received.get(b"upgrade", b"").lower() not in _UNKNOWN_UPGRADES:
+            self.upgrade = received[b"upgrade"]
         if b"content-length" in received:
-            self.length = int(received.get(b"content-length"))
+            self.length = int(received[b"content-length"])
         self.chunked = b"transfer-encoding" in received
         if b"expect" in received:
-            self.expects_continue = version == "1.1" and received.get(b"expect").lower() == b"100-continue"
+            self.expects_continue = version == "1.1" and received[b"expect"].lower() == b"100-continue"
 
     @property
     def path(self) -> str:
@@ -93,17 +95,18 @@ class Request:
     @property
     def size(self) -> int:
         """Bytes of the header."""
-        return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
+        return len(self.target) + sum([len(name) + len(value) + 4 for name, value in self.fields])
 
     def generates(self) -> bool:
         """It may be a streaming generation, with a body that can be read as it is."""
-        return self.method == b"POST" and _GENERATIONS.search(self.target) is not None and self.is_json()
+        path = self.target.partition(b"?")[0]
+        return self.method == b"POST" and path.endswith(_GENERATIONS) and self.is_json()
 
     def is_json(self) -> bool:
         """Its body can be read as it is."""
         received = self.headers
         return (
-            received.get(b"content-type").lower().startswith(b"application/json")
+            received.get(b"content-type", b"").lower().startswith(b"application/json")
             and received.get(b"content-encoding", b"identity").lower() == b"identity"
         )
 
@@ -125,24 +128,21 @@ class Request:
     def head_for(self, authority: bytes, record: Exchange, *, preserve_host: bool) -> bytes:
         """The header that the upstream at `authority` gets."""
         received = self.headers
-        dropped = received.dropped() | (_OWN if record.tracestate else _OWN_WITHOUT_STATE)
-        lines = [self.method, b" ", self.target, b" HTTP/1.1\r\n"]
+        dropped = received.dropped() | (_OWN if record.tracestate else _OWN_WITHOUT_STATE) | self.ours
+        replaced = {b"content-length": b"%d" % (self.length or 0)}
+        if not preserve_host:
+            replaced[b"host"] = authority
+        fields = [
+            (name, replaced.get(lower, value))
+            for lower, name, value in received.fields
+            if lower not in dropped
+        ]
         if b"host" not in received:  # HTTP/1.0
-            lines += (b"Host: ", authority, b"\r\n")
-        for lower, name, value in received.fields:
-            if lower in dropped or headers.is_ours(lower):
-                continue
-            if lower == b"host":
-                lines += (name, b": ", value if preserve_host else authority, b"\r\n")
-            elif lower == b"content-length":
-                lines += (name, b": %d\r\n" % (self.length or 0))
-            else:
-                lines += (name, b": ", value, b"\r\n")
+            fields.insert(0, (b"Host", authority))
         if self.chunked:
-            codings = b", ".join(received.all(b"transfer-encoding"))
-            lines += (b"Transfer-Encoding: ", codings, b"\r\n")
+            fields.append((b"Transfer-Encoding", b", ".join(received.all(b"transfer-encoding"))))
         if self.upgrade:
-            lines += (b"Connection: Upgrade\r\nUpgrade: ", self.upgrade, b"\r\n")
+            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", self.upgrade)]
         context = format_traceparent(record.trace_id, record.span_id, record.trace_flags)
-        lines += (b"traceparent: ", context, b"\r\n\r\n")
-        return b"".join(lines)
+        fields.append((b"traceparent", context))
+        return headers.head(b"%b %b HTTP/1.1" % (self.method, self.target), fields)

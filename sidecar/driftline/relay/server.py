@@ -205,10 +205,6 @@ class Relay:
             )
         if request.chunked and request.version == "1.0":
             return Refusal(400, "chunked framing in an HTTP/1.0 request (RFC 9112 §6.1)", "bad_http")
-        if request.size > limits.header_bytes:
-            return Refusal(
-                431, f"the request header is larger than {limits.header_bytes} bytes", "header_too_large"
-            )
         if limits.body_bytes and (request.length or 0) > limits.body_bytes:
             return Refusal(
                 413, f"the request body is larger than {limits.body_bytes} bytes", "body_too_large"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _STARTED, _ACTIVE = column("started"), column("active")
 _OUTCOME = {outcome: column(f"outcome.{outcome}") for outcome in OUTCOMES}
 _UPLOAD_BUFFER = 256 * 1024
-_BODILESS_STATUS = frozenset({204, 304})
 
 
 class Refusal(NamedTuple):
@@ -36,7 +35,6 @@ class Transaction:
     """Owned by the client connection; an upstream connection serves it while it lasts."""
 
     __slots__ = (
-        "_held",
         "_out",
         "_out_size",
         "attached_at",
@@ -46,6 +44,7 @@ class Transaction:
         "done",
         "endpoint",
         "finished_request",
+        "held",
         "keep_alive",
         "pool",
         "record",
@@ -74,10 +73,11 @@ class Transaction:
         """The client's connection goes on after this."""
         self.finished_request = False
         self.refusal: Refusal | None = None
-        # What goes to the upstream: pieces not written yet, and a body that is held to be looked at.
+        # What goes to the upstream: pieces not written yet.
         self._out: list[bytes] = []
         self._out_size = 0
-        self._held: list[bytes] | None = None
+        self.held: list[bytes] | None = None
+        """The body as far as it has come, while nothing may be sent: it is to be looked at."""
         self.dispatched_at = self.attached_at = 0
         # The other side.
         self.pool: Pool | None = None
@@ -102,11 +102,11 @@ class Transaction:
         self.keep_alive = request.keep_alive
         self.start()
         if self.refusal is None and self.relay.router.by_head(self):
-            self._held = []
+            self.held = []
         if self.record.kind == "openai" and request.generates():
             self.record.usage = "not_requested"
             if settings.inject_usage and (request.length or 0) <= settings.inspect_body_bytes:
-                self._held = []
+                self.held = []
 
     def start(self) -> None:
         """From here on there will be a record."""
@@ -122,12 +122,12 @@ class Transaction:
         if limit and self.request_keeper.size > limit:
             self.refusal = Refusal(413, f"the request body is larger than {limit} bytes", "body_too_large")
             return
-        if self._held is not None:
-            self._held.append(data)
+        if self.held is not None:
+            self.held.append(data)
             if self.request_keeper.size <= self.settings.relay.inspect_body_bytes:
                 return
-            data = b"".join(self._held)
-            self._held = None
+            data = b"".join(self.held)
+            self.held = None
             if self.pool is None:
                 self.relay.router.unread(self)
         self._queue(self.request.framed(data))
@@ -135,22 +135,17 @@ class Transaction:
     def request_complete(self) -> None:
         self.finished_request = True
         request = self.request
-        if self._held is not None:
-            body = b"".join(self._held)
-            self._held = None
+        if self.held is not None:
+            body = b"".join(self.held)
+            self.held = None
             if self.pool is None:
                 self.relay.router.by_body(self, body)
-            if self.record.usage and self.relay.settings.relay.inject_usage:
+            if self.record.usage and self.settings.relay.inject_usage:
                 body = self._asking(body)
             if body:
                 self._queue(request.framed(body))
         if request.chunked:
             self._queue(request.end())
-
-    @property
-    def held(self) -> bool:
-        """Nothing may be sent yet: the body is still being gathered."""
-        return self._held is not None
 
     def _asking(self, body: bytes) -> bytes:
         """The whole `body`, made to ask for usage where it does not."""
@@ -167,7 +162,7 @@ class Transaction:
 
     def promise_to_continue(self) -> bool:
         """Whether the client waits for a `100 Continue` that nobody but us can send, because the body is held."""
-        if not (self.held and self.request.expects_continue):
+        if self.held is None or not self.request.expects_continue:
             return False
         self.request.continue_promised()
         return True
@@ -221,7 +216,7 @@ class Transaction:
         record.status = status
         self.response_headers = received
         self.responding = True
-        record.stream = received.get(b"content-type").lower().startswith(b"text/event-stream")
+        record.stream = received.get(b"content-type", b"").lower().startswith(b"text/event-stream")
         if not record.stream or status != 200 or b"content-encoding" in received:
             self.cutter = None
         leaves = self.relay.draining and not self.client.pipelining
@@ -232,20 +227,17 @@ class Transaction:
         if cut and b"content-length" in received:
             passed = [field for field in passed if field[0].lower() != b"content-length"]
         if self.request.version == "1.1" and (cut or b"transfer-encoding" in received):
-            passed.append(
-                (b"Transfer-Encoding", b"chunked" if cut else b", ".join(received.all(b"transfer-encoding")))
-            )
+            codings = b"chunked" if cut else b", ".join(received.all(b"transfer-encoding"))
+            passed.append((b"Transfer-Encoding", codings))
         if not self.keep_alive:
             passed.append((b"Connection", b"close"))
-        return passed + self._trace_header()
+        passed += self._trace_header()
+        return passed
 
     def _trace_header(self) -> Fields:
         if not self.settings.relay.trace_header:
             return []
         return [(b"x-driftline-trace-id", self.record.trace_id.hex().encode())]
-
-    def has_no_body(self, status: int) -> bool:
-        return self.request.method == b"HEAD" or status in _BODILESS_STATUS
 
     # The end, whatever it was.
 
@@ -336,7 +328,7 @@ class Transaction:
             record.upstream = self.endpoint.address
         record.method = request.method.decode("latin-1")
         record.target = request.target.decode("latin-1")
-        record.request_headers = request.headers.recorded(RECORDED_REQUEST)
+        record.request_headers = request.headers.recorded(RECORDED_REQUEST | request.ours)
         record.response_headers = self.response_headers.recorded(RECORDED_RESPONSE)
         record.request_body = self.request_keeper.body()
         record.response_body = self.response_keeper.body()

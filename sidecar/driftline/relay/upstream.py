@@ -27,6 +27,7 @@ _CONTENT = re.compile(
 )
 """An event that carries something for the reader; the first one ends the time to first token."""
 _DONE = b"data: [DONE]"
+_BODILESS = frozenset({204, 304})
 _READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
 
@@ -34,6 +35,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One pooled connection to an endpoint. Serves one transaction at a time."""
 
     __slots__ = (
+        "_add_field",
         "_aligned",
         "_bodies",
         "_complete",
@@ -47,6 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_of_first",
         "_parser",
         "_pass_on",
+        "_poll",
         "_reply_head",
         "_trailers",
         "_transaction",
@@ -62,10 +65,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any data
         self.idle_since = 0.0
         self._transaction: Transaction | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._poll = select.poll()
         self._head = b""
         self._fields: Fields = []
         self._trailers: Fields = []
+        self._add_field = self._fields.append
+        """Takes the next header field, or trailer."""
         self._in_head = True
         self._complete = False
         self._messages = 0
@@ -77,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._bodies: list[bytes] = []
         # llhttp calls list.append itself: no Python frame per chunk.
         self.on_body = self._bodies.append
+        self._parser = httptools.HttpResponseParser(self)
         self._pass_on: Callable[[Transaction, bytes], bytes] | None = None
         """How a read becomes what the client gets; None: as it came, framing and trailers included."""
         self._reply_head = b""
@@ -87,18 +93,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self._poll.register(transport.get_extra_info("socket").fileno(), _READABLE)
 
     def serve(self, transaction: Transaction) -> None:
         """Begin an exchange; the request is written next."""
         self._transaction = transaction
-        self._expect_head()
         self._complete = False
         self._reply_head = b""
+        self._expect_head()
 
     def _expect_head(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._fields = []
         self._trailers = []
+        self._add_field = self._fields.append
         self._in_head = True
         self._messages = 0
 
@@ -132,16 +139,16 @@ class UpstreamConnection(asyncio.Protocol):
         record = transaction.record
         if record.first_byte == NEVER:
             record.first_byte = record.last_byte = began - transaction.t0
-        self._head += data
+        rest, self._head = self._head + data if self._head else data, b""
         while self._in_head:
-            end = self._head.find(b"\r\n\r\n") + 4
+            end = rest.find(b"\r\n\r\n") + 4
             if end < 4:
-                if len(self._head) > _HEAD_LIMIT:
+                if len(rest) > _HEAD_LIMIT:
                     self._broken(f"the upstream's response header is larger than {_HEAD_LIMIT} bytes")
+                self._head = rest
                 return
-            block, self._head = self._head[:end], self._head[end:]
+            block, rest = rest[:end], rest[end:]
             self._one_head(transaction, block)
-        rest, self._head = self._head, b""
         if self._tunnel:
             if rest:
                 transaction.client.write(rest)
@@ -166,25 +173,28 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._parser.feed_data(block)
         status = self._parser.get_status_code()
-        if status < 200:
-            if transaction.request.version == "1.1":
-                transaction.client.write(block)
-            self._expect_head()
-        else:
+        if status >= 200:
             self._begin_body(transaction, block, status)
+            return
+        if transaction.request.version == "1.1":
+            transaction.client.write(block)
+        self._parser = httptools.HttpResponseParser(self)
+        self._expect_head()
 
     def _begin_body(self, transaction: Transaction, block: bytes, status: int) -> None:
         self._in_head = False
         received = Headers(self._fields)
-        bodiless = transaction.has_no_body(status)
-        self._complete = bodiless or self._complete
-        self._framing = "none" if bodiless else _framing(received)
-        self._keep_alive = (
-            self._framing != "close"
-            and self._parser.get_http_version() == "1.1"
-            and b"close" not in received.options()
-        )
-        passed = transaction.response_head(status, received, closes=self._framing == "close")
+        self._add_field = self._trailers.append
+        # How the body's end is known (RFC 9112 §6.3).
+        if transaction.request.method == b"HEAD" or status in _BODILESS:
+            self._framing, self._complete = "none", True
+        elif b"transfer-encoding" in received:
+            self._framing = "chunked"
+        else:
+            self._framing = "length" if b"content-length" in received else "close"
+        closes = self._framing == "close"
+        self._keep_alive = not closes and block.startswith(b"HTTP/1.1") and b"close" not in received.options()
+        passed = transaction.response_head(status, received, closes=closes)
         chunked, modern = self._framing == "chunked", transaction.request.version == "1.1"
         self._may_pass_raw = modern and chunked
         self._aligned = True
@@ -284,7 +294,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._messages <= 1:
-            (self._fields if self._in_head else self._trailers).append((name, value))
+            self._add_field((name, value))
 
     def on_message_complete(self) -> None:
         self._complete = self._complete or self._parser.get_status_code() >= 200
@@ -292,11 +302,7 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def silent(self) -> bool:
         """Open, and nothing waits to be read: no goodbye that the loop has not come to yet."""
-        if self.transport.is_closing():
-            return False
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), _READABLE)
-        return not poll.poll(0)
+        return not self.transport.is_closing() and not self._poll.poll(0)
 
     # Back-pressure
 
@@ -336,7 +342,10 @@ class UpstreamConnection(asyncio.Protocol):
         if transaction is not None:
             transaction.client.resume_reading("upstream")
         if in_step and not self.transport.is_closing():
-            self.resume_reading()
+            if transaction is not None and transaction.client.write_paused:
+                self.resume_reading()
+            if self._framing == "none":  # the parser waits for a body
+                self._parser = httptools.HttpResponseParser(self)
             self.endpoint.keep(self)
         else:
             self.transport.abort()
@@ -370,10 +379,3 @@ class UpstreamConnection(asyncio.Protocol):
             )
         else:
             transaction.fail(502, "upstream_failed", f"{message} before it answered", code="upstream_failed")
-
-
-def _framing(received: Headers) -> str:
-    """How the body's end is known (RFC 9112 §6.3)."""
-    if b"transfer-encoding" in received:
-        return "chunked"
-    return "length" if b"content-length" in received else "close"
