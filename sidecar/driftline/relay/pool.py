@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 from driftline import attribution
 from driftline.relay import settings
 from driftline.relay.routing import Balancer, Member
-from driftline.relay.tls import client_context
 from driftline.relay.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Endpoint:
         self._relay = relay
         self._idle: deque[UpstreamConnection] = deque()
         self._closed = False
-        self._tls = client_context(configured.tls) if configured.secure else None
+        self.tls: ssl.SSLContext | None = None
+        """Of connections made from now on."""
 
     # Connections
 
@@ -74,8 +75,8 @@ class Endpoint:
         loop, to = asyncio.get_running_loop(), self._configured
         if to.socket_path:
             return await loop.create_unix_connection(protocol, to.socket_path)
-        name = (to.tls.server_name or to.host) if self._tls else None
-        return await loop.create_connection(protocol, to.host, to.port, ssl=self._tls, server_hostname=name)
+        name = (to.tls.server_name or to.host) if self.tls else None
+        return await loop.create_connection(protocol, to.host, to.port, ssl=self.tls, server_hostname=name)
 
     def keep(self, connection: UpstreamConnection) -> None:
         if self._closed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from driftline.relay import settings
 from driftline.relay.pool import Endpoint, Pool
 from driftline.relay.routing import Table, model_in
+from driftline.relay.tls import client_context
 from driftline.relay.transaction import Refusal, Transaction
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ class Router:
         """Serve by `configured` from now on.
 
         An endpoint that stays keeps its connections, its health and the count of its requests; one that goes lets its
-        requests in flight end. Raises `ValueError` where a file that it names cannot be used: then all is as it was.
+        requests in flight end. Certificates are read again. Raises `ValueError` where one cannot be used: then all is
+        as it was.
         """
         known = self._endpoints
-        endpoints = {
-            (place.url, place.tls): known.get((place.url, place.tls)) or Endpoint(place, self._relay)
-            for pool in configured.pools
-            for place in pool.endpoints
-        }
+        wanted = {(place.url, place.tls): place for pool in configured.pools for place in pool.endpoints}
+        contexts = {key: client_context(place.tls) for key, place in wanted.items() if place.secure}
+        endpoints = {key: known.get(key) or Endpoint(place, self._relay) for key, place in wanted.items()}
+        for key, context in contexts.items():
+            endpoints[key].tls = context
         self._endpoints = endpoints
         self._pools = {
             pool.name: self._pools.get(pool.name) or Pool(pool.name, self._relay) for pool in configured.pools
@@ -49,9 +51,8 @@ class Router:
                 pool, [endpoints[place.url, place.tls] for place in pool.endpoints]
             )
         self._table = Table(configured.pools, configured.routes)
-        for place, endpoint in known.items():
-            if place not in endpoints:
-                endpoint.close()
+        for key in known.keys() - endpoints.keys():
+            known[key].close()
 
     # A request
 
