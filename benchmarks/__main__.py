@@ -7,7 +7,7 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +17,48 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import report, turn
+from benchmarks import loads, recorded, report, summary, turn
 from benchmarks.machine import LINUX, Cores
 from benchmarks.peers import Peer
 from benchmarks.peers.direct import Direct
 from benchmarks.peers.driftline import Driftline
+from benchmarks.peers.litellm import LiteLlm
 from benchmarks.peers.nginx import Nginx
+from benchmarks.peers.portkey import Portkey
 from benchmarks.peers.splice import Splice
 from benchmarks.peers.vllm_router import VllmRouter
 
-PEERS: list[Peer] = [
-    Direct(),
-    Nginx(),
-    Splice(),
-    VllmRouter(),
-    Driftline("driftline local", "metrics, drift", exporting=False),
-    Driftline("driftline", "spans with content too", exporting=True),
-]
-WIDTH = 120
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Direct(),
+        Nginx(),
+        Splice(),
+        VllmRouter(),
+        LiteLlm(),
+        Portkey(),
+        Driftline("driftline local", "metrics, drift", exporting=False),
+        Driftline("driftline", "spans with content too", exporting=True),
+        Driftline("driftline ×2", "spans with content too", exporting=True, relays=2),
+        Driftline("driftline ×4", "spans with content too", exporting=True, relays=4),
+    )
+}
+WIDTH = 160
 """Columns of the tables where there is no terminal to ask."""
-QUICK = turn.Options(rounds=1, requests=1, seconds=1.0)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One short round: whether it works, hardly how fast.")
-@click.option("--peers", help=f"Some of: {', '.join(peer.name for peer in PEERS)}.")
-@click.option("--rounds", type=click.IntRange(1), help="Turns of each peer; they take turns.")
-@click.option("--streams", type=click.IntRange(1), help="At once.")
-@click.option("--requests", type=click.IntRange(1), help="By each stream's client, one after the other.")
-@click.option("--tokens", type=click.IntRange(2), help="Of each stream.")
-@click.option("--interval-ms", type=click.FloatRange(1), help="Between two tokens of a stream.")
 @click.option(
-    "--phase", type=click.Choice(["spread", "burst"]), help="Streams speak in turn, or all at once."
+    "--scenario",
+    "scenarios",
+    type=click.Choice(list(loads.SCENARIOS)),
+    multiple=True,
+    help="Some of it; may be given several times.",
 )
-@click.option("--connections", type=click.IntRange(1), help="At once, in the load without streams.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="Of the load without streams.")
+@click.option("--quick", is_flag=True, help="One short round: whether it works, hardly how fast.")
+@click.option("--peers", help=f"Some of: {', '.join(PEERS)}.")
+@click.option("--rounds", type=click.IntRange(1), help="Of every load, instead of its own number.")
+@click.option("--speed", default=1.0, help="Of the recorded pace; 1 is as recorded.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
@@ -59,79 +66,134 @@ QUICK = turn.Options(rounds=1, requests=1, seconds=1.0)
     help="Folder for the JSON file of this run.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 def main(
-    *, quick: bool, peers: str | None, results: Path, as_json: bool, **chosen: float | str | None
+    *,
+    scenarios: tuple[str, ...],
+    quick: bool,
+    peers: str | None,
+    rounds: int | None,
+    speed: float,
+    results: Path,
+    as_json: bool,
+    markdown: bool,
 ) -> None:
     """Measure CPU per streamed chunk and per request, added latency and memory of each proxy.
 
-    Example: python -m benchmarks --peers direct,nginx,"driftline on" --rounds 5 --phase burst
+    Example: python -m benchmarks --scenario recorded --peers direct,nginx,driftline --rounds 3
     """
     # What was started is ended on the way out, which a signal's default action would skip.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json or markdown)
     if not console.is_terminal:
         console.width = WIDTH
-    given = {name: value for name, value in chosen.items() if value is not None}
-    options = msgspec.structs.replace(QUICK if quick else turn.Options(), **given)
-    rounds = measure(select(peers, console), options, Cores.of_this_machine(), console)
-    document = msgspec.json.format(msgspec.json.encode(outcome(rounds, options)), indent=1)
+    wanted = playable(scenarios or tuple(loads.SCENARIOS), console)
+    chosen = loads.chosen(wanted, quick=quick, speed=speed)
+    taking = {peer: loads.taken_by(peer.name, wanted) for peer in select(peers, wanted, console)}
+    times = {name: rounds or (1 if quick else loads.ROUNDS.get(name, 1)) for name in chosen}
+    seen = measure(taking, chosen, times, Cores.of_this_machine(), speed, console)
+    document = msgspec.json.format(msgspec.json.encode(outcome(seen, times, speed)), indent=1)
     results.mkdir(parents=True, exist_ok=True)
     file = results / f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H%M%SZ}.json"
     file.write_bytes(document)
     if as_json:
         print(document.decode())
         return
-    console.print(*report.tables(report.summarise(rounds)))
-    for warning in report.warnings(rounds, options.interval_ms):
+    for grid in report.grids(summary.summarise(seen), [name for name, peer in PEERS.items() if peer.slow]):
+        if markdown:
+            print(grid.markdown())
+        else:
+            console.print(grid.rich())
+    for warning in summary.warnings(seen):
         console.print(f"[yellow]{warning}")
     console.print(f"All figures: {file}")
 
 
-def outcome(rounds: Sequence[report.Round], options: turn.Options) -> dict[str, Any]:
+def playable(scenarios: Sequence[str], console: Console) -> list[str]:
+    """Those of `scenarios` whose recordings are there; says which are not."""
+    need = {name for name in scenarios if set(loads.SCENARIOS[name]) - set(loads.FULL)}
+    if not need or not (what := recorded.missing()):
+        return list(scenarios)
+    console.print(f"[yellow]{', '.join(sorted(need))} left out: {what}")
+    if not (left := [name for name in scenarios if name not in need]):
+        raise click.ClickException("nothing is left to measure")
+    return left
+
+
+def outcome(rounds: Sequence[summary.Round], times: dict[str, int], speed: float) -> dict[str, Any]:
     """Everything that was measured, and what it depends on."""
     return {
         "machine": describe_machine(),
-        "options": options,
-        "summaries": report.summarise(rounds),
-        "warnings": report.warnings(rounds, options.interval_ms),
+        "rounds_of": times,
+        "speed": speed,
+        "summaries": summary.summarise(rounds),
+        "warnings": summary.warnings(rounds),
         "rounds": rounds,
     }
 
 
-def select(names: str | None, console: Console) -> list[Peer]:
-    """The peers called `names` (comma-separated; None: all) that are installed; says which are not."""
-    wanted = names.split(",") if names else [peer.name for peer in PEERS]
-    known = {peer.name: peer for peer in PEERS}
-    if unknown := [name for name in wanted if name not in known]:
-        raise click.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(known)}", param_hint="--peers")
-    for name in wanted:
-        if what := known[name].missing():
-            console.print(f"[yellow]{name} is left out. To install it: {what}")
-    return [known[name] for name in wanted if not known[name].missing()]
+def select(names: str | None, scenarios: Sequence[str], console: Console) -> list[Peer]:
+    """The peers called `names` (comma-separated; None: all) that have a part in `scenarios` and are installed.
+
+    Says which are not installed.
+    """
+    wanted = names.split(",") if names else list(PEERS)
+    if unknown := [name for name in wanted if name not in PEERS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(PEERS)}", param_hint="--peers")
+    taking = [PEERS[name] for name in wanted if loads.taken_by(name, scenarios)]
+    if not taking:
+        raise click.BadParameter(f"{names}: no part in {', '.join(scenarios)}", param_hint="--peers")
+    for peer in taking:
+        if what := peer.missing():
+            console.print(f"[yellow]{peer.name} is left out. To install it: {what}")
+    return [peer for peer in taking if not peer.missing()]
 
 
 def measure(
-    peers: Sequence[Peer], options: turn.Options, cores: Cores, console: Console
-) -> list[report.Round]:
-    """Every peer in turn, `options.rounds` times."""
+    taking: Mapping[Peer, Sequence[str]],
+    chosen: Mapping[str, loads.Load],
+    times: Mapping[str, int],
+    cores: Cores,
+    speed: float,
+    console: Console,
+) -> list[summary.Round]:
+    """Every peer of `taking` in turn, under the loads named there, each as often as `times` says."""
     if cores.proxy:
         console.print(f"The proxy runs on core {cores.proxy[0]}, everything else on {list(cores.rig)}.")
     else:
         console.print("[yellow]Nothing is pinned to cores here: figures depend on what else runs.")
-    rounds: list[report.Round] = [{} for _ in range(options.rounds)]
+    plan = [
+        (number, peer, now)
+        for number in range(max(times.values()))
+        for peer, names in taking.items()
+        if (
+            now := {
+                name: load_for(peer, name, chosen) for name in names if number < times_of(peer, times[name])
+            }
+        )
+    ]
+    rounds: list[summary.Round] = [{} for _ in range(max(times.values()))]
     with (
         tempfile.TemporaryDirectory(prefix="driftline-bench-") as scratch,
         Progress(console=console) as progress,
     ):
-        task = progress.add_task("", total=options.rounds * len(peers))
-        for number, turns in enumerate(rounds, 1):
-            for peer in peers:
-                progress.update(task, description=f"round {number}, {peer.name}")
-                directory = Path(scratch) / f"{number}-{peer.name.replace(' ', '-')}"
-                directory.mkdir()
-                turns[peer.name] = turn.take(peer, options, cores, directory)
-                progress.advance(task)
+        task = progress.add_task("", total=len(plan))
+        for number, peer, now in plan:
+            progress.update(task, description=f"round {number + 1}, {peer.name}: {', '.join(now)}")
+            directory = Path(scratch) / f"{number}-{peer.name.replace(' ', '-')}"
+            directory.mkdir()
+            rounds[number][peer.name] = turn.take(peer, now, cores, directory, speed)
+            progress.advance(task)
     return rounds
+
+
+def load_for(peer: Peer, name: str, chosen: Mapping[str, loads.Load]) -> loads.Load:
+    return loads.SLOW[name] if peer.slow else chosen[name]
+
+
+def times_of(peer: Peer, times: int) -> int:
+    """A slow peer is looked at once: it takes half a minute to start, and is far from the others."""
+    return 1 if peer.slow else times
 
 
 def describe_machine() -> dict[str, str | int | None]:

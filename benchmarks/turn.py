@@ -1,4 +1,4 @@
-"""One turn of one peer: started, warmed up, put under both loads, and its processes measured."""
+"""One turn of one peer: started, warmed up, put under its loads, and its processes measured."""
 
 from __future__ import annotations
 
@@ -6,35 +6,20 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from benchmarks import machine
-from benchmarks.load import RequestResult, StreamResult
+from benchmarks import loads, machine
+from benchmarks.judge import RequestResult, StreamResult
 from benchmarks.peers import Peer, Running
 
 IDLE_SECONDS = 0.5
+SAMPLE_SECONDS = 0.25
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    rounds: int = 3
-    streams: int = 192
-    """At once."""
-    requests: int = 3
-    """By each stream's client."""
-    tokens: int = 128
-    interval_ms: float = 10.0
-    phase: Literal["spread", "burst"] = "spread"
-    connections: int = 64
-    """At once, in the load without streams."""
-    seconds: float = 2.5
-    """Of the load without streams."""
-
-
-class Load(msgspec.Struct):
+class Cost(msgspec.Struct):
     """What a load cost."""
 
     cpu: dict[str, float]
@@ -50,97 +35,142 @@ class Load(msgspec.Struct):
     """What the peer itself says it did meanwhile."""
 
 
+class Measured(msgspec.Struct):
+    """One load, what came of it, and what it cost."""
+
+    load: loads.Load
+    result: StreamResult | RequestResult
+    cost: Cost
+    proxy_cpu: float
+    """Seconds, of the processes that touch the traffic."""
+    memory: dict[str, int] | None = None
+    """Bytes by role with all streams of the load open, the most that was seen."""
+
+    @property
+    def chunks(self) -> StreamResult:
+        assert isinstance(self.result, StreamResult)
+        return self.result
+
+    @property
+    def requests(self) -> RequestResult:
+        assert isinstance(self.result, RequestResult)
+        return self.result
+
+    @property
+    def units(self) -> int:
+        """Chunks, or requests."""
+        return self.result.tokens if isinstance(self.result, StreamResult) else self.result.complete
+
+    def unit_us(self) -> float:
+        """CPU of the proxy per chunk or request."""
+        return self.proxy_cpu / self.units * 1e6
+
+
 class Turn(msgspec.Struct):
     peer: str
     telemetry: str
-    streams: StreamResult
-    stream_load: Load
-    requests: RequestResult
-    request_load: Load
+    measured: dict[str, Measured]
+    """By name of the load."""
     idle: dict[str, float]
     """CPU seconds per second by role with no traffic, just after some."""
     memory: dict[str, int]
-    """Bytes by role after both loads."""
+    """Bytes by role after all loads."""
     proxy_roles: list[str]
-
-    def proxy_cpu(self, load: Load) -> float:
-        return sum(load.cpu[role] for role in self.proxy_roles)
 
 
 @contextlib.contextmanager
-def mock_upstream(options: Options, cores: machine.Cores, directory: Path) -> Iterator[str]:
+def mock_upstream(cores: machine.Cores, directory: Path, speed: float = 1.0) -> Iterator[str]:
     """A paced upstream; its host:port."""
     port = machine.free_port()
-    command = [sys.executable, "-m", "benchmarks.upstream", "--port", str(port)]
-    command += ["--interval-ms", str(options.interval_ms), "--phase", options.phase]
+    command = [sys.executable, "-m", "benchmarks.upstream", "--port", str(port), "--speed", str(speed)]
     with machine.process(command, cores.rig, log=directory / "upstream.log") as started:
         machine.wait_listening(port, started)
         yield f"127.0.0.1:{port}"
 
 
-def take(peer: Peer, options: Options, cores: machine.Cores, directory: Path) -> Turn:
+def take(
+    peer: Peer, chosen: Mapping[str, loads.Load], cores: machine.Cores, directory: Path, speed: float = 1.0
+) -> Turn:
     """Measure `peer` once. Only it, the upstream and the load generator run meanwhile."""
     with (
-        mock_upstream(options, cores, directory) as upstream,
+        mock_upstream(cores, directory, speed) as upstream,
         peer.start(upstream, cores, directory) as running,
     ):
         meter = Meter(running, cores)
-        run_load(running, cores, "streams", streams=options.streams, requests=1, tokens=8)
+        for kind in {type(load) for load in chosen.values()}:
+            run_load(running, cores, loads.WARM_UP[kind])
         meter.settle()
         meter.measure_idle()
-        with meter.load() as stream_load:
-            streams = run_load(
-                running,
-                cores,
-                "streams",
-                streams=options.streams,
-                requests=options.requests,
-                tokens=options.tokens,
-                ramp=options.tokens * options.interval_ms / 1000,
-            )
-        with meter.load() as request_load:
-            requests = run_load(
-                running, cores, "requests", connections=options.connections, seconds=options.seconds
-            )
+        measured = {name: measure(meter, load) for name, load in chosen.items()}
         return Turn(
             peer=peer.name,
             telemetry=peer.telemetry,
-            streams=msgspec.json.decode(streams, type=StreamResult),
-            stream_load=stream_load,
-            requests=msgspec.json.decode(requests, type=RequestResult),
-            request_load=request_load,
+            measured=measured,
             idle=meter.idle,
-            memory={role: machine.memory_bytes(pid) for role, pid in meter.processes.items()},
+            memory=meter.memory(),
             proxy_roles=list(running.proxy),
         )
 
 
-def run_load(running: Running, cores: machine.Cores, mode: str, **arguments: float) -> bytes:
+def measure(meter: Meter, load: loads.Load) -> Measured:
+    """Put the load on the peer of `meter`; once more, not measured, where its memory is asked for meanwhile."""
+    with meter.load() as cost:
+        printed = run_load(meter.running, meter.cores, load)
+    proxy_cpu = sum(cost.cpu[role] for role in meter.running.proxy)
+    if isinstance(load, loads.Requests):
+        return Measured(load, msgspec.json.decode(printed, type=RequestResult), cost, proxy_cpu)
+    memory = memory_under(meter, load) if load.held else None
+    return Measured(load, msgspec.json.decode(printed, type=StreamResult), cost, proxy_cpu, memory)
+
+
+def command_of(running: Running, load: loads.Load) -> list[str]:
+    """The load generator's command line."""
+    command = [sys.executable, "-m", "benchmarks.load", "--target", running.address]
+    command += [f"--field={field}" for field in running.fields]
+    command += ["--exact" if running.exact else "--in-substance"]
+    command += ["requests" if isinstance(load, loads.Requests) else "streams"]
+    return command + [
+        argument for name, value in load.arguments.items() for argument in (f"--{name}", str(value))
+    ]
+
+
+def run_load(running: Running, cores: machine.Cores, load: loads.Load) -> bytes:
     """Run the load generator against a peer; the JSON it printed. Raises where it failed as a whole."""
-    command = [sys.executable, "-m", "benchmarks.load", "--target", running.address, mode]
-    for name, value in arguments.items():
-        command += [f"--{name}", str(value)]
-    return subprocess.run(
-        machine.on(cores.rig, command), check=True, cwd=machine.ROOT, stdout=subprocess.PIPE
-    ).stdout
+    command = machine.on(cores.rig, command_of(running, load))
+    return subprocess.run(command, check=True, cwd=machine.ROOT, stdout=subprocess.PIPE).stdout
+
+
+def memory_under(meter: Meter, load: loads.Streams) -> dict[str, int]:
+    """The most memory each process has while the load is on. Reading it holds processes up, so nothing is timed."""
+    command = machine.on(meter.cores.rig, command_of(meter.running, load))
+    most: dict[str, int] = {}
+    with subprocess.Popen(command, cwd=machine.ROOT, stdout=subprocess.DEVNULL) as started:
+        while started.poll() is None:
+            most = {role: max(size, most.get(role, 0)) for role, size in meter.memory().items()}
+            time.sleep(SAMPLE_SECONDS)
+    if started.returncode:
+        raise subprocess.CalledProcessError(started.returncode, command)
+    meter.settle()
+    return most
 
 
 class Meter:
-    """Reads CPU time of a peer's processes around a load."""
+    """Reads CPU time and memory of a peer's processes around a load."""
 
     def __init__(self, running: Running, cores: machine.Cores) -> None:
-        self.processes = running.proxy | running.beside
-        self.idle = dict.fromkeys(self.processes, 0.0)
-        self._proxy_roles = list(running.proxy)
-        self._cores = cores
-        self._facts = running.facts
-        self._quiet_seconds = running.quiet_seconds
+        self.running = running
+        self.cores = cores
+        self._processes = running.proxy | running.beside
+        self.idle = dict.fromkeys(self._processes, 0.0)
+
+    def memory(self) -> dict[str, int]:
+        return {role: machine.memory_bytes(pid) for role, pid in self._processes.items()}
 
     def settle(self) -> None:
         """Wait until the processes have caught up with their traffic. Raises `TimeoutError`."""
         deadline = time.monotonic() + machine.DEADLINE
         while time.monotonic() < deadline:
-            if sum(self._rates(self._quiet_seconds).values()) < 0.05:
+            if sum(self._rates(self.running.quiet_seconds).values()) < 0.05:
                 return
         raise TimeoutError(f"{machine.DEADLINE:.0f} s after the load still in use: {self._rates(0.2)} cores")
 
@@ -154,23 +184,25 @@ class Meter:
         return {role: (now - before[role]) / passed for role, now in self._cpu().items()}
 
     def _cpu(self) -> dict[str, float]:
-        return {role: machine.cpu_seconds(pid) for role, pid in self.processes.items()}
+        return {role: machine.cpu_seconds(pid) for role, pid in self._processes.items()}
 
     @contextlib.contextmanager
-    def load(self) -> Iterator[Load]:
+    def load(self) -> Iterator[Cost]:
         """What happens in the block, and the work it leaves behind, filled in when the block is left."""
-        load, facts = Load({}, 0, 0, 0, 0, {}), self._facts()
+        cost, facts = Cost({}, 0, 0, 0, 0, {}), self.running.facts()
         before, begin = self._cpu(), time.monotonic()
-        proxy_core, rig = machine.CoreTimes.of(self._cores.proxy), machine.CoreTimes.of(self._cores.rig)
-        yield load
-        load.seconds = time.monotonic() - begin
-        proxy_core, rig = proxy_core.since(self._cores.proxy), rig.since(self._cores.rig)
-        own = sum(machine.cpu_seconds(self.processes[role]) - before[role] for role in self._proxy_roles)
+        proxy_core, rig = machine.CoreTimes.of(self.cores.proxy), machine.CoreTimes.of(self.cores.rig)
+        yield cost
+        cost.seconds = time.monotonic() - begin
+        proxy_core, rig = proxy_core.since(self.cores.proxy), rig.since(self.cores.rig)
+        now = self._cpu()
+        own = sum(now[role] - before[role] for role in self.running.proxy)
         self.settle()
         passed = time.monotonic() - begin
-        load.cpu = {role: now - before[role] - self.idle[role] * passed for role, now in self._cpu().items()}
-        load.facts = {name: count - facts[name] for name, count in self._facts().items()}
-        if self._cores.proxy:
-            load.proxy_core_foreign = max(0.0, proxy_core.busy - own) / load.seconds
-            load.rig_busy = rig.busy / load.seconds / len(self._cores.rig)
-            load.stolen = (proxy_core.stolen + rig.stolen) / load.seconds / (1 + len(self._cores.rig))
+        cost.cpu = {role: now - before[role] - self.idle[role] * passed for role, now in self._cpu().items()}
+        cost.facts = {name: count - facts[name] for name, count in self.running.facts().items()}
+        if self.cores.proxy:
+            if self.running.alone:
+                cost.proxy_core_foreign = max(0.0, proxy_core.busy - own) / cost.seconds
+            cost.rig_busy = rig.busy / cost.seconds / len(self.cores.rig)
+            cost.stolen = (proxy_core.stolen + rig.stolen) / cost.seconds / (1 + len(self.cores.rig))

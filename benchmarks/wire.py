@@ -10,7 +10,8 @@ receiver share it, so every chunk carries its own one-way latency.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 MODEL = "bench"
 CREATED = 1795424367
@@ -84,15 +85,24 @@ def reply(request: int) -> bytes:
     return f"{start}{_prose(BODY_BYTES - len(start) - len(end))}{end}".encode()
 
 
-def request_body(request: int, *, tokens: int, stream: bool) -> bytes:
+def request_body(request: int, *, tokens: int, stream: bool, model: str = MODEL) -> bytes:
     """A chat request of `BODY_BYTES`; `seed` names the request, so that its reply can be told from any other.
 
     It does not ask for usage, as most applications do not: a proxy that wants to know has to ask, and to cut
-    the answer out again.
+    the answer out again. The upstream's paces are its models.
     """
-    start = f'{{"model":"{MODEL}","messages":[{{"role":"user","content":"'
+    start = f'{{"model":"{model}","messages":[{{"role":"user","content":"'
     end = f'"}}],"max_tokens":{tokens},"seed":{request},"stream":{"true" if stream else "false"}}}'
     return f"{start}{_prose(BODY_BYTES - len(start) - len(end))}{end}".encode()
+
+
+def completion_body(request: int, *, tokens: int, model: str) -> bytes:
+    """A streaming request as the recorded ones: the prompt as token ids, as many as tokens are asked for."""
+    prompt = ",".join(str((request + at) * 7919 % 32_000) for at in range(tokens))
+    return (
+        f'{{"model":"{model}","prompt":[{prompt}],"max_tokens":{tokens},"temperature":1,'
+        f'"ignore_eos":true,"seed":{request},"stream":true}}'
+    ).encode()
 
 
 def _prose(length: int) -> str:
@@ -103,19 +113,85 @@ def _prose(length: int) -> str:
 Fault = Literal["incomplete", "altered"]
 
 
-class Expected:
-    """The body of one stream as its client must see it, moments aside."""
+class Stream(NamedTuple):
+    """The events of one stream. Templates (`%` with nanoseconds gives the event) are those of its tokens."""
 
-    def __init__(self, request: int, tokens: int) -> None:
-        role, delta = role_event(request), delta_template(request) % 0
-        finish = finish_template(request, usage=False) % 0
-        self.body = role + delta * (tokens - 1) + finish + DONE
-        self.first_size = len(role)
-        self.ends = [len(role) + len(delta) * (i + 1) for i in range(tokens - 1)]
+    opening: bytes
+    """Before the first token; empty where a stream has nothing to say there."""
+    delta: bytes
+    """Template of every token but the last."""
+    last: bytes
+    """Template of the last token."""
+    ending: tuple[bytes, ...]
+    """After the last token."""
+
+
+Form = Callable[[int, int, bool], Stream]
+"""How a frontend spells the stream of a request, by its number, its tokens and whether it asked for usage."""
+
+
+def chat(request: int, tokens: int, usage: bool) -> Stream:
+    """`/v1/chat/completions` of the Python frontend."""
+    return Stream(
+        role_event(request),
+        delta_template(request),
+        finish_template(request, usage=usage),
+        (usage_event(request, tokens), DONE) if usage else (DONE,),
+    )
+
+
+def python_completion(request: int, tokens: int, usage: bool) -> Stream:
+    """`/v1/completions` of the Python frontend: 240 bytes for a token, framing included."""
+
+    def event(finish: str, after: str = "") -> bytes:
+        return _completion(
+            request,
+            f'{{"index":0,"text":"%0{DIGITS}d","logprobs":null,"finish_reason":{finish},"stop_reason":null,'
+            '"prompt_token_ids":null,"token_ids":null}',
+            after,
+        )
+
+    if not usage:
+        return Stream(b"", event("null"), event('"length"', FINGERPRINT), (DONE,))
+    counts = f'{_counts(tokens)},"prompt_tokens_details":{{"cached_tokens":0}}}}{FINGERPRINT}'
+    return Stream(b"", event("null"), event('"length"'), (_completion(request, "", counts), DONE))
+
+
+def rust_completion(request: int, tokens: int, usage: bool) -> Stream:
+    """`/v1/completions` of the Rust frontend: 142 bytes for a token; the reason to finish comes by itself."""
+    token = _completion(request, f'{{"index":0,"text":"%0{DIGITS}d"}}')
+    finish = _completion(request, '{"index":0,"text":"","finish_reason":"length"}')
+    counts = f'{_counts(tokens)},"prompt_tokens_details":null}}'
+    ending = (finish, _completion(request, "", counts), DONE) if usage else (finish, DONE)
+    return Stream(b"", token, token, ending)
+
+
+def _completion(request: int, choice: str, after: str = "") -> bytes:
+    # The id is a short one, so that a moment may stand for a word and the event still has its recorded size.
+    return (
+        f'data: {{"id":"{request:05x}","object":"text_completion","created":{CREATED},'
+        f'"model":"m","choices":[{choice}]{after}}}\n\n'
+    ).encode()
+
+
+def _counts(tokens: int) -> str:
+    total = PROMPT_TOKENS + tokens
+    return f',"usage":{{"prompt_tokens":{PROMPT_TOKENS},"total_tokens":{total},"completion_tokens":{tokens}'
+
+
+class Expected:
+    """The body of one stream as its client, that did not ask for usage, must see it, moments aside."""
+
+    def __init__(self, request: int, tokens: int, form: Form = chat) -> None:
+        opening, delta, last, ending = form(request, tokens, False)
+        delta, last = delta % 0, last % 0
+        self.body = opening + delta * (tokens - 1) + last + b"".join(ending)
+        self.first_size = len(opening or delta)
+        self.ends = [len(opening) + len(delta) * (i + 1) for i in range(tokens - 1)]
         """Where in the body each event of a token ends."""
-        self.ends.append(len(role) + len(delta) * (tokens - 1) + len(finish))
+        self.ends.append(len(opening) + len(delta) * (tokens - 1) + len(last))
         at = delta.index(b"0" * DIGITS)
-        self._moments = [len(role) + len(delta) * i + at for i in range(tokens)]
+        self._moments = [len(opening) + len(delta) * i + at for i in range(tokens)]
 
     def check(self, body: bytes) -> Fault | list[int]:
         """The moment each token was sent in nanoseconds, or what is wrong with `body`."""

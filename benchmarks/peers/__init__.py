@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmarks.machine import Cores
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "driftline"
+"""Where `make bench-peers` puts them."""
 
 
 class Running(NamedTuple):
@@ -23,12 +27,20 @@ class Running(NamedTuple):
     """What it says it did, by its own counters."""
     quiet_seconds: float = 0.2
     """It has caught up with its traffic when it has been all but idle for this long."""
+    alone: bool = True
+    """Whether the processes that touch the traffic are the only ones on the proxy's core, and nowhere else."""
+    exact: bool = True
+    """Whether it passes bytes on. Otherwise what it writes anew is judged by what it says."""
+    fields: tuple[str, ...] = ()
+    """Header lines that it wants with each request."""
 
 
 class Peer(Protocol):
     name: str
     telemetry: str
     """What it records of the traffic, in a word."""
+    slow: bool
+    """Whether it takes so long that it gets a smaller load."""
 
     def missing(self) -> str:
         """What has to be installed for this peer; empty where nothing."""

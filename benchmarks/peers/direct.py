@@ -13,6 +13,7 @@ from benchmarks.peers import Running
 class Direct:
     name = "direct"
     telemetry = "nothing"
+    slow = False
 
     def missing(self) -> str:
         return ""

@@ -1,4 +1,4 @@
-"""The sidecar itself, one relay: with everything on, and with nothing exported."""
+"""The sidecar itself: with everything on, and with nothing exported; one relay, and several."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks import machine, wire
+from benchmarks import machine
 from benchmarks.peers import Running
 
+PINNED = 2
+"""Relays that get cores of their own, at most."""
 EXPORT_SECONDS = 1.2
 """Longer than spans wait for others to be sent with (`OTEL_BSP_SCHEDULE_DELAY`, 1 s)."""
 
 
 class Driftline:
-    """The relay has the proxy's core; observer, supervisor and OTLP receiver are on the others."""
+    """Observer, supervisor and OTLP receiver are not on the proxy's core.
 
-    def __init__(self, name: str, telemetry: str, *, exporting: bool) -> None:
+    One relay has that core; two have a core each, the second one with the rig; more are wherever the system puts
+    them, and everything else with them.
+    """
+
+    slow = False
+
+    def __init__(self, name: str, telemetry: str, *, exporting: bool, relays: int = 1) -> None:
         self.name = name
         self.telemetry = telemetry
         self._exporting = exporting
+        self._relays = relays
 
     def missing(self) -> str:
         return ""
@@ -39,9 +48,10 @@ class Driftline:
             configuration = {
                 "listen": f"127.0.0.1:{port}",
                 "admin": {"listen": f"127.0.0.1:{admin}"},
+                "relays": self._relays,
                 "state_dir": str(directory / "state"),
                 "pools": [{"endpoints": [{"url": f"http://{upstream}"}]}],
-                "prices": [{"model": wire.MODEL, "input": 1, "output": 2}],
+                "prices": [{"model": "*", "input": 1, "output": 2}],
                 "capture": {"content": self._exporting},
             }
             file = directory / "driftline.yaml"
@@ -50,20 +60,24 @@ class Driftline:
             started = stack.enter_context(
                 machine.process(
                     command,
-                    cores.rig,
+                    cores.rig if self._relays <= PINNED else (),
                     log=directory / "driftline.log",
                     environment={"OTEL_EXPORTER_OTLP_ENDPOINT": sink} if sink else {},
                 )
             )
             machine.wait_listening(admin, started)
             processes = wait_ready(f"http://127.0.0.1:{admin}")
-            machine.pin(processes["relay"], cores.proxy)
+            relays = {role: pid for role, pid in processes.items() if role.startswith("relay")}
+            if self._relays <= PINNED:
+                for pid, core in zip(relays.values(), (cores.proxy, cores.rig[:1]), strict=False):
+                    machine.pin(pid, core)
             yield Running(
                 f"127.0.0.1:{port}",
-                {"relay": processes.pop("relay")},
-                processes,
+                relays,
+                {role: pid for role, pid in processes.items() if role not in relays},
                 lambda: counters(f"http://127.0.0.1:{admin}", sink),
-                EXPORT_SECONDS if sink else 0.2,
+                quiet_seconds=EXPORT_SECONDS if sink else 0.2,
+                alone=self._relays == 1,
             )
 
 
@@ -78,14 +92,27 @@ def otlp_sink(cores: machine.Cores, directory: Path) -> Iterator[str]:
 
 
 def wait_ready(admin: str) -> dict[str, int]:
-    """Until the upstream has been seen; process ids by role. Raises `TimeoutError`."""
+    """Until the upstream has been seen; process ids by role, relays numbered where there are several.
+
+    Raises `TimeoutError`.
+    """
     deadline = time.monotonic() + machine.DEADLINE
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):  # not ready is a 503
             fetch(f"{admin}/readyz")
-            return {process["role"]: process["pid"] for process in fetch(f"{admin}/healthz")["processes"]}
+            return by_role(fetch(f"{admin}/healthz")["processes"])
         time.sleep(0.05)
     raise TimeoutError(f"{admin}/readyz did not become ready within {machine.DEADLINE:.0f} s")
+
+
+def by_role(processes: list[dict[str, Any]]) -> dict[str, int]:
+    """Process ids by role; the second and further ones of a role with their number."""
+    ids: dict[str, int] = {}
+    for process in processes:
+        role = process["role"]
+        number = sum(known.split()[0] == role for known in ids)
+        ids[f"{role} {number + 1}" if number else role] = process["pid"]
+    return ids
 
 
 def counters(admin: str, sink: str | None) -> dict[str, float]:

@@ -50,6 +50,7 @@ http {{
 class Nginx:
     name = "nginx"
     telemetry = "nothing"
+    slow = False
 
     def missing(self) -> str:
         return "" if NGINX else "nginx: apt-get install nginx-light, or brew install nginx"

@@ -14,6 +14,7 @@ from benchmarks.peers import Running
 class Splice:
     name = "bare splice"
     telemetry = "nothing"
+    slow = False
 
     def missing(self) -> str:
         return ""

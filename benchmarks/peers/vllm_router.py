@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.peers import Running
+from benchmarks.peers import CACHE, Running
 
 VERSION = "0.1.17"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "driftline"
 ROUTER = CACHE / f"vllm-router-{VERSION}" / "bin" / "vllm-router"
 
 
 class VllmRouter:
     name = "vllm-router"
     telemetry = "metrics"
+    slow = False
 
     def missing(self) -> str:
         return "" if ROUTER.exists() else f"vllm-router {VERSION}: make bench-peers"

@@ -5,9 +5,20 @@ import contextlib
 
 import pytest
 
-from benchmarks import load, splice, upstream, wire
+from benchmarks import client, load, recorded, splice, upstream, wire
 
 TOKENS = 5
+PACE = "spread-2ms"
+
+
+async def streams(address, **chosen):
+    """The load generator in a thread, as it has no loop of asyncio."""
+    given = {"model": PACE, "streams": 4, "requests": 2, "tokens": TOKENS, "timeout": 20.0} | chosen
+    return await asyncio.to_thread(load.run_streams, client.Target(address), **given)
+
+
+async def requests(address):
+    return await asyncio.to_thread(load.run_requests, client.Target(address), connections=3, seconds=0.05)
 
 
 @contextlib.asynccontextmanager
@@ -43,25 +54,25 @@ async def proxy(change):
         writer.close()
 
     async with (
-        running(await upstream.serve(0, 0.002, "spread")) as address,
+        running(await upstream.serve(0)) as address,
         running(await asyncio.start_server(serve, "127.0.0.1", 0)) as front,
     ):
         yield front
 
 
-@pytest.mark.parametrize("phase", ["spread", "burst"])
-async def test_every_stream_of_a_faithful_server_is_complete(phase):
+@pytest.mark.parametrize("model", ["spread-2ms", "burst-2ms"])
+async def test_every_stream_of_a_faithful_server_is_complete(model):
     """Nothing is lost or miscounted when nothing is between load generator and upstream."""
-    async with running(await upstream.serve(0, 0.002, phase)) as address:
-        result = await load.run_streams(address, streams=4, requests=2, tokens=TOKENS)
+    async with running(await upstream.serve(0)) as address:
+        result = await streams(address, model=model)
     assert (result.asked, result.complete, result.tokens) == (8, 8, 8 * TOKENS)
     assert (result.faults, result.connections) == ({}, 4)
 
 
 async def test_every_reply_of_a_faithful_server_counts():
     """The requests answered are the requests counted, on as many connections as asked for."""
-    async with running(await upstream.serve(0, 0.002, "spread")) as address:
-        result = await load.run_requests(address, connections=3, seconds=0.05)
+    async with running(await upstream.serve(0)) as address:
+        result = await requests(address)
     assert result.complete > 0
     assert (result.faults, result.connections) == ({}, 3)
 
@@ -69,14 +80,14 @@ async def test_every_reply_of_a_faithful_server_counts():
 async def test_the_bare_splice_is_a_faithful_proxy():
     """Python's floor is measured with the same checks as every other proxy."""
     async with (
-        running(await upstream.serve(0, 0.002, "spread")) as address,
+        running(await upstream.serve(0)) as address,
         running(await splice.serve(0, "127.0.0.1", int(address.rpartition(":")[2]))) as front,
     ):
-        streams = await load.run_streams(front, streams=4, requests=2, tokens=TOKENS)
-        requests = await load.run_requests(front, connections=3, seconds=0.05)
-    assert (streams.complete, streams.faults) == (8, {})
-    assert requests.complete > 0
-    assert requests.faults == {}
+        streamed = await streams(front)
+        plain = await requests(front)
+    assert (streamed.complete, streamed.faults) == (8, {})
+    assert plain.complete > 0
+    assert plain.faults == {}
 
 
 @pytest.mark.parametrize(
@@ -93,26 +104,79 @@ async def test_the_bare_splice_is_a_faithful_proxy():
 async def test_an_unfaithful_proxy_is_found_out(change, fault):
     """Each fault is counted under its name, and no stream that suffered it counts as complete."""
     async with proxy(change) as front:
-        result = await load.run_streams(front, streams=3, requests=2, tokens=TOKENS)
+        result = await streams(front, streams=3)
     assert (result.complete, result.tokens, result.faults) == (0, 0, {fault: 6})
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda data: data.replace(b'"content":"', b'"content": "').replace(b"bench", b"b"), ""),
+        (lambda data: data.replace(b"data: [DONE]\n\n", b"data: [OVER]\n\n"), "incomplete"),
+    ],
+    ids=["writes events anew", "drops the end"],
+)
+async def test_a_gateway_that_writes_events_anew_is_judged_by_their_substance(change, fault):
+    """All tokens in their order, and an end: less is asked of gateways that decode and encode each event."""
+
+    def framed_alike(data):
+        # Fewer bytes in a chunk than it announces would be no HTTP: blanks stand in for what went.
+        changed = change(data)
+        return changed.replace(
+            b"\n\n", b" " * ((len(data) - len(changed)) // max(1, data.count(b"\n\n"))) + b"\n\n"
+        )
+
+    async with proxy(lambda data: data if b"[DONE]" in data and not fault else framed_alike(data)) as front:
+        result = await streams(front, streams=1, requests=1, exact=False)
+    assert (result.complete, result.faults) == ((0, {fault: 1}) if fault else (1, {}))
 
 
 async def test_a_closed_port_is_a_fault_of_every_request():
     """A proxy that is down does not look like a fast one."""
     async with running(await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)) as address:
         pass
-    result = await load.run_streams(address, streams=2, requests=1, tokens=TOKENS)
+    result = await streams(address, streams=2, requests=1)
     assert result.complete == 0
     assert result.faults["ConnectionRefusedError"] >= 2
 
 
 async def test_the_upstream_sends_usage_only_where_it_is_asked_for():
     """As vLLM: the relay has to ask for it, and to cut it out of what a client sees that did not."""
-    ask = wire.request_body(1, tokens=2, stream=True)
+    ask = wire.request_body(1, tokens=2, stream=True, model=PACE)
     asked = ask.replace(b'"stream":true', b'"stream":true,"stream_options":{"include_usage":true}')
-    async with running(await upstream.serve(0, 0.002, "spread")) as address:
-        target = load.Target(address)
-        client, without = await target.ask(None, ask)
-        _, with_usage = await target.ask(client, asked)
-        client.close()
-    assert (b'"usage":{' in without.body, b'"usage":{' in with_usage.body) == (False, True)
+    async with running(await upstream.serve(0)) as address:
+        without, with_usage = [await exchange(address, body) for body in (ask, asked)]
+    assert (b'"usage":{' in without, b'"usage":{' in with_usage) == (False, True)
+
+
+async def test_a_model_that_is_no_pace_is_named():
+    """A misspelled pace is not taken for a slow upstream."""
+    async with running(await upstream.serve(0)) as address:
+        body = await exchange(address, wire.request_body(1, tokens=2, stream=True, model="sprad-2ms"))
+    assert b"no model sprad-2ms" in body
+
+
+async def exchange(address, body):
+    """The body of the answer to one chat request."""
+    target, seen = client.Target(address), []
+
+    def ask():
+        loop = client.Loop()
+        requests = iter([(0, target.request("/v1/chat/completions", body))])
+        client.Client(loop, target, requests, lambda _, answer: seen.append(answer)).begin(0.0)
+        loop.run(20)
+
+    await asyncio.to_thread(ask)
+    return client.Decoded.of(seen[0]).body
+
+
+@pytest.mark.parametrize("model", upstream.FORMS)
+async def test_streams_of_a_replay_are_complete_and_speak_together(model, monkeypatch):
+    """Copies of the recorded streams: every one is whole, and the writes of a step come in one burst."""
+    steps = [recorded.Step(n * 0.02, (0, 1)) for n in range(TOKENS)]
+    monkeypatch.setattr(recorded, "load", lambda _: recorded.Recording(steps, 2))
+    async with running(await upstream.serve(0)) as address:
+        result = await streams(address, model=model, streams=6, requests=2)
+    assert (result.complete, result.faults, result.most_at_once) == (12, {}, 6)
+    assert result.interval_ms == pytest.approx(20, rel=0.5)
+    assert result.bursts.width.p50 < result.bursts.pause.p50

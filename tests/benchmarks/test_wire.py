@@ -71,6 +71,26 @@ def test_every_event_is_json_and_the_fingerprint_is_on_the_last_one():
     assert with_usage[1]["usage"]["completion_tokens"] == 3
 
 
+@pytest.mark.parametrize(("form", "size"), [(wire.python_completion, 239), (wire.rust_completion, 142)])
+def test_events_have_the_size_that_was_recorded(form, size):
+    """235–240 bytes behind the Python frontend and 142 behind the Rust one, framing included."""
+    assert len(wire.chunk(form(7, 256, True).delta % SENT[0])) == size
+
+
+@pytest.mark.parametrize("form", [wire.chat, wire.python_completion, wire.rust_completion])
+def test_a_stream_without_usage_is_what_its_client_expects(form):
+    """In every form; and a stream with usage is another one."""
+    plain, asked = [
+        b"".join([said.opening, *[said.delta % at for at in SENT[:-1]], said.last % SENT[-1], *said.ending])
+        for said in (form(7, 3, False), form(7, 3, True))
+    ]
+    expected = wire.Expected(7, 3, form)
+    assert expected.check(plain) == SENT
+    assert expected.check(asked) == "altered"
+    events = [event for event in plain.split(b"\n\n") if event][:-1]
+    assert all(json.loads(event.removeprefix(b"data: "))["choices"] for event in events)
+
+
 @pytest.mark.parametrize("request_number", [0, 575, 10**6])
 def test_requests_and_replies_have_their_size(request_number):
     """The table of non-stream requests is about bodies of 700 bytes."""

@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 
+from benchmarks import loads
 from benchmarks.machine import Cores
 from benchmarks.peers.driftline import Driftline
 from benchmarks.peers.nginx import Nginx
+from benchmarks.peers.portkey import Portkey
 from benchmarks.peers.vllm_router import VllmRouter
-from benchmarks.turn import Options, Turn, take
+from benchmarks.turn import Turn, take
 from tests.stack.components import required
 
-SMALL = Options(streams=8, requests=2, tokens=16, interval_ms=2, connections=4, seconds=0.2)
+SMALL: dict[str, loads.Load] = {
+    "held": loads.spread(8, 16, 2, requests=2, ramp=1.0, held=True),
+    "requests": loads.Requests(connections=4, seconds=0.2),
+}
 
 
 def test_nginx_relays_every_stream(tmp_path: Path) -> None:
@@ -29,22 +34,39 @@ def test_vllm_router_relays_every_stream(tmp_path: Path) -> None:
     assert_whole(take(VllmRouter(), SMALL, Cores.of_this_machine(), tmp_path))
 
 
-def test_the_sidecar_relays_every_stream_and_records_every_request(tmp_path: Path) -> None:
+@pytest.mark.skipif(bool(Portkey().missing()), reason=Portkey().missing())
+def test_portkey_answers_every_request(tmp_path: Path) -> None:
+    """Of streams it has no part: Portkey 1.15 answers none on Node 20."""
+    plain = take(Portkey(), {"requests": SMALL["requests"]}, Cores.of_this_machine(), tmp_path).measured[
+        "requests"
+    ]
+    assert plain.units > 0
+    assert plain.result.faults == {}
+
+
+@pytest.mark.parametrize(("relays", "roles"), [(1, {"relay"}), (2, {"relay", "relay 2"})])
+def test_the_sidecar_relays_every_stream_and_records_every_request(
+    relays: int, roles: set[str], tmp_path: Path
+) -> None:
     """Byte for byte what the upstream said, the injected usage cut out; one span for each request."""
-    peer = Driftline("driftline", "all", exporting=True)
+    peer = Driftline("driftline", "all", exporting=True, relays=relays)
     turn = take(peer, SMALL, Cores.of_this_machine(), tmp_path)
     assert_whole(turn)
-    assert turn.stream_load.facts == books(16)
-    assert turn.request_load.facts == books(turn.requests.complete)
-    assert set(turn.memory) == {"relay", "observer", "supervisor"}
+    assert turn.measured["held"].cost.facts == books(16)
+    assert turn.measured["requests"].cost.facts == books(turn.measured["requests"].units)
+    assert set(turn.memory) == roles | {"observer", "supervisor"}
+    assert turn.proxy_roles == sorted(roles)
 
 
 def assert_whole(turn: Turn) -> None:
-    assert (turn.streams.complete, turn.streams.tokens) == (16, 256)
-    assert turn.streams.faults == turn.requests.faults == {}
-    assert turn.requests.complete > 0
-    assert turn.proxy_cpu(turn.stream_load) > 0
-    assert turn.proxy_cpu(turn.request_load) > 0
+    streams, plain = turn.measured["held"], turn.measured["requests"]
+    assert (streams.chunks.complete, streams.chunks.tokens) == (16, 256)
+    assert streams.result.faults == plain.result.faults == {}
+    assert plain.units > 0
+    assert streams.proxy_cpu > 0
+    assert plain.proxy_cpu > 0
+    assert streams.memory is not None
+    assert all(size > 0 for size in streams.memory.values())
 
 
 def books(requests: int) -> dict[str, Any]:
