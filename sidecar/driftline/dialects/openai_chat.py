@@ -34,7 +34,7 @@ class _ToolCallDelta(msgspec.Struct):
     function: CalledFunction | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     role: str | None = None
     content: str | None = None
     reasoning: str | None = None
@@ -43,11 +43,11 @@ class _Delta(msgspec.Struct):
     tool_calls: list[_ToolCallDelta] | None = None
 
 
-class _ChunkChoice(openai_stream.ChunkChoice):
+class _ChunkChoice(openai_stream.ChunkChoice, gc=False):
     delta: _Delta | None = None
 
 
-class _Chunk(openai_stream.Chunk):
+class _Chunk(openai_stream.Chunk, gc=False):
     choices: list[_ChunkChoice] = []
 
 

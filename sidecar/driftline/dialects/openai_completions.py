@@ -16,7 +16,7 @@ class _Request(openai.Sampling):
     max_tokens: Int64 | None = None
 
 
-class _Choice(openai_stream.ChunkChoice):
+class _Choice(openai_stream.ChunkChoice, gc=False):
     """Of a reply, and of an event: the two have one form."""
 
     text: str | None = None
@@ -26,7 +26,7 @@ class _Reply(openai.Envelope):
     choices: list[_Choice] = []
 
 
-class _Chunk(openai_stream.Chunk):
+class _Chunk(openai_stream.Chunk, gc=False):
     choices: list[_Choice] = []
 
 

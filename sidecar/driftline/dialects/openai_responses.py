@@ -69,7 +69,7 @@ class _Reply(msgspec.Struct):
     incomplete_details: _Incomplete | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str | None = None
     response: _Reply | None = None
     output_index: int = 0

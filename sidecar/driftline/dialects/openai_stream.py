@@ -12,13 +12,16 @@ from driftline.dialects.outcome import ErrorDetail, settle
 from driftline.dialects.wire import Shape
 
 
-class ChunkChoice(msgspec.Struct):
+class ChunkChoice(msgspec.Struct, gc=False):
     index: int = 0
     finish_reason: str | None = None
 
 
-class Chunk(openai.Envelope):
-    """An event. Dialects put choices of their own form in place of these."""
+class Chunk(openai.Envelope, gc=False):
+    """An event. Dialects put choices of their own form in place of these.
+
+    A stream has thousands, and none is part of a cycle: the collector need not look at them.
+    """
 
     choices: Sequence[ChunkChoice] = []
     error: ErrorDetail | str | None = None

@@ -126,7 +126,7 @@ class _Connection(asyncio.Protocol):
             end = start + LENGTH.size + length
             if len(buffer) < end:
                 break
-            self._intake.record(bytes(buffer[start + LENGTH.size : end]), row)
+            self._intake.record(bytes(memoryview(buffer)[start + LENGTH.size : end]), row)
             start = end
         del buffer[:start]
 
