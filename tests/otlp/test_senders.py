@@ -1,0 +1,234 @@
+"""What a receiver answers decides what becomes of a batch: OTLP's rules, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from aiohttp import web
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from driftline.otlp.environment import Connection
+from driftline.otlp.grpc import GrpcSender
+from driftline.otlp.http import HttpSender
+from driftline.otlp.sender import Outcome, deliver
+from tests.otlp.test_wire import PARTIAL
+
+WITHIN = 20.0
+
+
+@dataclass
+class Receiver:
+    """Answers with the first of `answers`, and with 200 once there are none left."""
+
+    answers: list[web.Response] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    encodings: list[str] = field(default_factory=list)
+    hang: asyncio.Event | None = None
+    url: str = ""
+
+    async def __call__(self, request: web.BaseRequest) -> web.Response:
+        self.encodings.append(request.headers.get("content-encoding", ""))
+        self.bodies.append(await request.read())
+        if self.hang is not None:
+            await self.hang.wait()
+        return self.answers.pop(0) if self.answers else web.Response(content_type="application/x-protobuf")
+
+
+@asynccontextmanager
+async def receiver(*answers: web.Response) -> AsyncIterator[Receiver]:
+    one = Receiver(list(answers))
+    runner = web.ServerRunner(web.Server(one), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    one.url = f"http://{host}:{port}/v1/traces"
+    try:
+        yield one
+    finally:
+        if one.hang is not None:
+            one.hang.set()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def sending_to(one: Receiver, **connection: str) -> AsyncIterator[HttpSender]:
+    sender = HttpSender(one.url, {"x-tenant": "a"}, Connection(**connection))  # type: ignore[arg-type]
+    try:
+        yield sender
+    finally:
+        await sender.close()
+
+
+def busy(status: int, seconds: str | None = "0") -> web.Response:
+    return web.Response(status=status, headers={"Retry-After": seconds} if seconds else {})
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_a_receiver_that_is_busy_is_asked_again_when_it_says_and_gets_the_same(status: int) -> None:
+    async with receiver(busy(status), busy(status)) as one, sending_to(one) as sender:
+        assert await deliver(sender, b"batch", WITHIN) == Outcome(delivered=True)
+    assert one.bodies == [b"batch"] * 3
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 500])
+async def test_a_batch_that_is_refused_is_not_sent_again(status: int) -> None:
+    async with receiver(busy(status)) as one, sending_to(one) as sender:
+        outcome = await deliver(sender, b"batch", WITHIN)
+    assert (outcome.delivered, outcome.retryable, outcome.reason[:3]) == (False, False, str(status))
+    assert len(one.bodies) == 1
+
+
+async def test_what_the_receiver_says_of_a_refusal_is_kept() -> None:
+    """A `google.rpc.Status`, as the specification has it, or what a proxy in between writes."""
+    said = Status(code=3, message="span 7: no trace id").SerializeToString()
+    protobuf = web.Response(status=400, body=said, content_type="application/x-protobuf")
+    plain = web.Response(status=413, text="too\nlarge")
+    async with receiver(protobuf, plain) as one, sending_to(one) as sender:
+        reasons = [(await sender.send(b"", WITHIN)).reason for _ in range(2)]
+    assert reasons == ["400 span 7: no trace id", "413 too large"]
+
+
+async def test_a_receiver_that_wants_to_be_left_alone_for_longer_than_there_is_time_is_not_waited_for() -> (
+    None
+):
+    async with receiver(busy(503, "3600")) as one, sending_to(one) as sender:
+        outcome = await deliver(sender, b"batch", WITHIN)
+    assert (outcome.delivered, outcome.after, len(one.bodies)) == (False, 3600.0, 1)
+
+
+async def test_spans_that_a_receiver_rejects_are_known() -> None:
+    answer = web.Response(body=PARTIAL, content_type="application/x-protobuf")
+    async with receiver(answer) as one, sending_to(one) as sender:
+        assert await deliver(sender, b"", WITHIN) == Outcome(delivered=True, rejected=300, reason="too old")
+
+
+async def test_no_answer_is_an_end_too() -> None:
+    async with receiver() as one, sending_to(one) as sender:
+        one.hang = asyncio.Event()
+        outcome = await deliver(sender, b"batch", 0.05)
+    assert (outcome.delivered, outcome.retryable) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("compression", "unpack"), [("none", bytes), ("gzip", gzip.decompress), ("deflate", zlib.decompress)]
+)
+async def test_a_batch_is_compressed_as_asked(compression: str, unpack: type[bytes]) -> None:
+    async with receiver() as one, sending_to(one, compression=compression) as sender:
+        await sender.send(b"batch" * 100, WITHIN)
+        # aiohttp has undone it by now; that it could is the point.
+        assert one.bodies == [b"batch" * 100]
+    assert one.encodings == ["" if compression == "none" else compression]
+
+
+async def test_a_connection_that_the_receiver_closed_meanwhile_costs_nothing() -> None:
+    """It closes those that are idle; the next batch must not count as lost for it."""
+    served = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request, promising to keep the connection, and end it with the next."""
+        nonlocal served
+        await reader.readuntil(b"batch")
+        served += 1
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await reader.read(1)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server:
+        sender = HttpSender(f"http://{host}:{port}/", {}, Connection())
+        outcomes = [await sender.send(b"batch", WITHIN) for _ in range(3)]
+        await sender.close()
+    assert outcomes == [Outcome(delivered=True)] * 3
+    assert served == 3
+
+
+class _Export(grpc.GenericRpcHandler):
+    """Aborts with each of `failures` in turn, then answers `PARTIAL`."""
+
+    def __init__(self, failures: list[tuple[grpc.StatusCode, Status | None]]) -> None:
+        self.failures = failures
+        self.requests: list[bytes] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        assert details.method == "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+        return grpc.unary_unary_rpc_method_handler(self._export)
+
+    def _export(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.requests.append(request)
+        if self.failures:
+            code, status = self.failures.pop(0)
+            if status is not None:
+                context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+            context.abort(code, "not now")
+        return PARTIAL
+
+
+@contextmanager
+def grpc_receiver(*failures: tuple[grpc.StatusCode, Status | None]) -> Iterator[tuple[_Export, str]]:
+    handler = _Export(list(failures))
+    server = grpc.server(ThreadPoolExecutor(max_workers=2), handlers=[handler])
+    url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield handler, url
+    finally:
+        server.stop(None).wait()
+
+
+def come_back_after(seconds: float) -> Status:
+    delay = Duration()
+    delay.FromNanoseconds(int(seconds * 1e9))
+    info = Any()
+    info.Pack(RetryInfo(retry_delay=delay))
+    return Status(code=8, message="not now", details=[info])
+
+
+async def sent_by_grpc(url: str, within: float = WITHIN) -> Outcome:
+    sender = GrpcSender("TRACES", url, {"X-Tenant": "a"}, Connection(compression="gzip"))
+    try:
+        return await deliver(sender, b"batch", within)
+    finally:
+        await sender.close()
+
+
+async def test_over_grpc_a_receiver_is_asked_again_when_it_says() -> None:
+    exhausted = (grpc.StatusCode.RESOURCE_EXHAUSTED, come_back_after(0.01))
+    with grpc_receiver(exhausted, exhausted) as (handler, url):
+        assert await sent_by_grpc(url) == Outcome(delivered=True, rejected=300, reason="too old")
+    assert handler.requests == [b"batch"] * 3
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, False),
+        (grpc.StatusCode.UNAUTHENTICATED, False),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, False),
+        (grpc.StatusCode.UNAVAILABLE, True),
+        (grpc.StatusCode.ABORTED, True),
+    ],
+)
+async def test_over_grpc_the_code_says_whether_it_is_worth_another_try(
+    code: grpc.StatusCode, retryable: bool
+) -> None:
+    """Exhausted resources only where the receiver says when to come back."""
+    with grpc_receiver((code, None)) as (handler, url):
+        outcome = await sent_by_grpc(url, within=0.5)
+    assert (outcome.delivered, outcome.retryable, outcome.reason) == (
+        False,
+        retryable,
+        f"{code.name} not now",
+    )
+    assert len(handler.requests) == 1
