@@ -11,15 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from driftline.simulate.upstream import SimulatedUpstream
-from tests.stack.components.http import get, get_json
-from tests.stack.components.sidecar import DRIFTLINE, sidecar
+from tests.running import DEADLINE, balanced, health, pids, running, until
+from tests.stack.components.http import get
+from tests.stack.components.sidecar import DRIFTLINE
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 STREAMS = 24
@@ -29,19 +29,16 @@ CHAT = {
     "max_tokens": 120,
     "stream": True,
 }
-DEADLINE = 30.0
 
 
 @contextlib.asynccontextmanager
 async def served(tmp_path, *arguments, **options):
     """A sidecar in front of a simulated server whose streams take some seconds."""
-    async with SimulatedUpstream(time_scale=4.0, seed=7).serving() as upstream:
-        context = sidecar(upstream, directory=tmp_path, arguments=arguments, **options)
-        running = await asyncio.to_thread(context.__enter__)
-        try:
-            yield running
-        finally:
-            await asyncio.to_thread(context.__exit__, None, None, None)
+    async with (
+        SimulatedUpstream(time_scale=4.0, seed=7).serving() as upstream,
+        running(upstream, tmp_path, *arguments, **options) as started,
+    ):
+        yield started
 
 
 async def stream(session, url, started=None):
@@ -56,57 +53,22 @@ async def stream(session, url, started=None):
     return "complete" if text.endswith("data: [DONE]\n\n") else "cut"
 
 
-async def health(running):
-    """Waits for an observer that is still loading."""
-
-    async def answered():
-        return await asyncio.to_thread(get_json, f"{running.admin}/healthz")
-
-    return await until(answered, "the admin port does not answer")
-
-
-def pids(facts, role):
-    return [process["pid"] for process in facts["processes"] if process["role"] == role]
-
-
-async def until(check, what):
-    """The first true answer of `check`, a coroutine function."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        with contextlib.suppress(OSError):
-            if answer := await check():
-                return answer
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.02)
-
-
-async def balanced(running):
-    """The books, once every request is accounted for."""
-
-    async def check():
-        books = (await health(running))["requests"]
-        closed = books["started"] == books["observed"] + sum(books["dropped"].values())
-        return books if closed and not books["active"] else None
-
-    return await until(check, "the books never balanced")
-
-
 async def test_killing_the_observer_breaks_no_request(tmp_path):
     """It comes back, and every request is either observed or counted as lost with it."""
-    async with served(tmp_path) as running, aiohttp.ClientSession() as session:
-        streams = [asyncio.create_task(stream(session, running.url)) for _ in range(STREAMS)]
+    async with served(tmp_path) as sidecar, aiohttp.ClientSession() as session:
+        streams = [asyncio.create_task(stream(session, sidecar.url)) for _ in range(STREAMS)]
         await asyncio.sleep(0.2)
-        (before,) = pids(await health(running), "observer")
+        (before,) = pids(await health(sidecar), "observer")
         os.kill(before, signal.SIGKILL)
 
         async def back():
-            facts = await health(running)
+            facts = await health(sidecar)
             return facts if pids(facts, "observer") not in ([before], [None]) else None
 
         facts = await until(back, "the observer never came back")
         assert await asyncio.gather(*streams) == ["complete"] * STREAMS
         assert [p["restarts"] for p in facts["processes"] if p["role"] == "observer"] == [1]
-        books = await balanced(running)
+        books = await balanced(sidecar)
         # The readiness probe of the fixture is a request too, and health checks go to the admin port.
         assert books["outcomes"] == {"complete": books["started"]}
         assert books["started"] >= STREAMS
@@ -114,11 +76,11 @@ async def test_killing_the_observer_breaks_no_request(tmp_path):
 
 async def test_killing_a_relay_loses_its_own_connections_only(tmp_path):
     """The others' streams end whole; the port never refuses; the lost are counted as `relay_lost`."""
-    async with served(tmp_path, "--relays", "2") as running:
-        victim = pids(await health(running), "relay")[0]
+    async with served(tmp_path, "--relays", "2") as sidecar:
+        victim = pids(await health(sidecar), "relay")[0]
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             started = [asyncio.Event() for _ in range(STREAMS)]
-            streams = [asyncio.create_task(stream(session, running.url, event)) for event in started]
+            streams = [asyncio.create_task(stream(session, sidecar.url, event)) for event in started]
             await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), DEADLINE)
             os.kill(victim, signal.SIGKILL)
             ends = await asyncio.gather(*streams)
@@ -126,26 +88,26 @@ async def test_killing_a_relay_loses_its_own_connections_only(tmp_path):
             assert 0 < broken < STREAMS
 
         async def restarted():
-            facts = await health(running)
+            facts = await health(sidecar)
             return sum(p["restarts"] for p in facts["processes"]) == 1 and None not in pids(facts, "relay")
 
         await until(restarted, "the relay never came back")
         async with aiohttp.ClientSession() as session:
-            assert await asyncio.gather(*(stream(session, running.url) for _ in range(8))) == ["complete"] * 8
-        books = await balanced(running)
+            assert await asyncio.gather(*(stream(session, sidecar.url) for _ in range(8))) == ["complete"] * 8
+        books = await balanced(sidecar)
         assert books["dropped"]["relay_lost"] == books["outcomes"]["relay_lost"] == broken
 
 
 async def test_sigterm_lets_streams_end_and_exits_with_0(tmp_path):
-    async with served(tmp_path) as running, aiohttp.ClientSession() as session:
+    async with served(tmp_path) as sidecar, aiohttp.ClientSession() as session:
         started = [asyncio.Event() for _ in range(STREAMS)]
-        streams = [asyncio.create_task(stream(session, running.url, event)) for event in started]
+        streams = [asyncio.create_task(stream(session, sidecar.url, event)) for event in started]
         await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), DEADLINE)
-        os.kill(running.process.pid, signal.SIGTERM)
+        os.kill(sidecar.process.pid, signal.SIGTERM)
 
         async def refused():
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", aiohttp.client.URL(running.url).port)
+                _, writer = await asyncio.open_connection("127.0.0.1", aiohttp.client.URL(sidecar.url).port)
             except ConnectionRefusedError:
                 return True
             writer.close()
@@ -154,14 +116,14 @@ async def test_sigterm_lets_streams_end_and_exits_with_0(tmp_path):
         await until(refused, "new clients are left waiting instead of being refused")
         assert not any(task.done() for task in streams)
         assert await asyncio.gather(*streams) == ["complete"] * STREAMS
-        assert await asyncio.to_thread(running.process.stop) == 0
+        assert await asyncio.to_thread(sidecar.process.stop) == 0
 
 
 async def test_no_process_outlives_a_killed_supervisor(tmp_path):
-    async with served(tmp_path, "--relays", "2") as running:
-        facts = await health(running)
+    async with served(tmp_path, "--relays", "2") as sidecar:
+        facts = await health(sidecar)
         children = pids(facts, "relay") + pids(facts, "observer")
-        os.kill(running.process.pid, signal.SIGKILL)
+        os.kill(sidecar.process.pid, signal.SIGKILL)
 
         async def gone():
             return not any(alive(pid) for pid in children)
@@ -231,20 +193,20 @@ def rows(numbers):
 @linux
 async def test_an_observer_that_cannot_be_started_again_at_once_stops_no_traffic(tmp_path):
     """A machine out of descriptors, processes or memory for a moment: the relays go on, and it is tried again."""
-    async with served(tmp_path) as running, aiohttp.ClientSession() as session:
-        pid = running.process.pid
-        (observer,) = pids(await health(running), "observer")
+    async with served(tmp_path) as sidecar, aiohttp.ClientSession() as session:
+        pid = sidecar.process.pid
+        (observer,) = pids(await health(sidecar), "observer")
         limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(
             pid, resource.RLIMIT_NOFILE, (len(list(Path(f"/proc/{pid}/fd").iterdir())), limits[1])
         )
         os.kill(observer, signal.SIGKILL)
         await asyncio.sleep(1.0)
-        assert await stream(session, running.url) == "complete"
+        assert await stream(session, sidecar.url) == "complete"
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
         async def back():
-            return [None] != pids(await health(running), "observer") != [observer]
+            return [None] != pids(await health(sidecar), "observer") != [observer]
 
         await until(back, "the observer never came back")
 
@@ -271,13 +233,13 @@ async def test_a_relay_that_starts_slowly_keeps_its_counters(tmp_path):
             await asyncio.sleep(0.005)
 
     held_back = asyncio.create_task(hold_back())
-    async with served(tmp_path, "--relays", "2") as running:
+    async with served(tmp_path, "--relays", "2") as sidecar:
         slow = await held_back
-        (other,) = {*pids(await health(running), "relay")} - {slow}
+        (other,) = {*pids(await health(sidecar), "relay")} - {slow}
         os.kill(other, signal.SIGKILL)
 
         async def restarted():
-            now = pids(await health(running), "relay")
+            now = pids(await health(sidecar), "relay")
             return None not in now and other not in now and now
 
         now = await until(restarted, "the relay never came back")

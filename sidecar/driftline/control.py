@@ -29,6 +29,7 @@ class Control:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._ended = False
 
     @classmethod
     async def over(cls, descriptor: int | socket.socket) -> Control:
@@ -37,7 +38,7 @@ class Control:
 
     def say(self, message: Any) -> None:
         """Send one message; nothing happens if the line has ended."""
-        if not self._writer.is_closing():
+        if not (self._ended or self._writer.is_closing()):
             self._writer.write(msgspec.json.encode(message) + b"\n")
 
     async def receive(self, kind: type[T]) -> T:
@@ -52,6 +53,7 @@ class Control:
 
     def end(self) -> None:
         """Say that nothing more will be said: to a child, stop."""
+        self._ended = True
         if not self._writer.is_closing():
             self._writer.write_eof()
 

@@ -22,7 +22,7 @@ _PROMPT = 3
 """Failures in a row after which the next start waits."""
 _LONGEST_PAUSE = 5.0
 _START_SECONDS = 60.0
-"""For a process to show its first sign of life: a machine that swaps loads libraries slowly."""
+"""For a process to come up, at the least: a machine that swaps loads libraries slowly."""
 
 
 class Incarnation:
@@ -46,8 +46,6 @@ class Incarnation:
         self._listening: asyncio.Task[None] | None = None
         self._gone = False
         self._beat = row["beat"]
-        self._alive = False
-        """Its heart has beaten."""
         self._missed = 0
 
     @property
@@ -146,10 +144,10 @@ class Incarnation:
         own turns, so that a machine that stood still for an hour accuses nobody."""
         beat = self.row["beat"]
         if beat != self._beat:
-            self._beat, self._alive, self._missed = beat, True, 0
+            self._beat, self._missed = beat, 0
         else:
             self._missed += 1
-        return self._missed >= (patience if self._alive else max(patience, _START_SECONDS))
+        return self._missed >= (patience if self._up.is_set() else max(patience, _START_SECONDS))
 
 
 class Process:

@@ -22,13 +22,14 @@ import uvloop
 from driftline import logs
 from driftline.control import LEAVING, REPLACED, UP, Control
 from driftline.observer.intake import Intake
-from driftline.relay.counters import Block
+from driftline.relay.counters import Block, Row
 
 if TYPE_CHECKING:
     from driftline.observer.service import Service
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 5.0
+_BEAT_SECONDS = 0.25
 
 
 class State(msgspec.Struct):
@@ -57,6 +58,7 @@ async def run(arguments: argparse.Namespace) -> None:
     _spare_the_collector()
     intake.open(service.consume)
     ticking = asyncio.create_task(_tick(service, intake))
+    beating = asyncio.create_task(_beat(intake.block.row(0)))
     control.say(UP)
     if await _listen(control, service):
         # Relays connect again: to the successor, for which the supervisor keeps the socket.
@@ -66,6 +68,7 @@ async def run(arguments: argparse.Namespace) -> None:
     deadline = loop.time() + _DRAIN_SECONDS
     while not intake.idle and loop.time() < deadline:  # noqa: ASYNC110  # ends once, at shutdown
         await asyncio.sleep(0.01)
+    beating.cancel()
     ticking.cancel()
     server.close()
     await service.stop()
@@ -93,10 +96,16 @@ async def _listen(control: Control, service: Service) -> bool:
             replaced = message == REPLACED
 
 
+async def _beat(row: Row) -> None:
+    """For the supervisor's watchdog."""
+    while True:
+        row.add("beat")
+        await asyncio.sleep(_BEAT_SECONDS)
+
+
 async def _tick(service: Service, intake: Intake) -> None:
     while True:
         await asyncio.sleep(1.0 - time.time() % 1.0)
-        intake.block.row(0).add("beat")
         intake.settle_dead()
         service.tick(time.time())
 
