@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-.PHONY: help install run test unit stack chaos bench bench-peers lint dashboards reference lock lock-stack clean
+.PHONY: help install run test unit stack chaos bench bench-peers soak lint dashboards reference lock lock-stack clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,15 +35,23 @@ stack: $(STAMP) ## the real components that tests/stack/ starts, in a cache outs
 chaos: $(STAMP) ## kill the sidecar's processes and its upstream under load for ten minutes; CHAOS="--seconds 60 --seed 7"
 	@$(BIN)/python -m chaos $(CHAOS)
 
-bench: $(STAMP) ## CPU, latency and memory beside nginx and vllm-router; BENCH=--quick for a short look
+bench: $(STAMP) ## CPU, latency and memory beside nginx and others; BENCH=--quick for a short look
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-# An environment of its own, as its requirements are not ours.
+# Environments of their own, as their requirements are not ours.
 BENCH_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/driftline
-bench-peers: $(STAMP) ## vllm-router for make bench, in a cache outside the checkout
+bench-peers: $(STAMP) ## vllm-router, LiteLLM and Portkey for make bench, in a cache outside the checkout
 	@$(BIN)/uv venv --quiet --clear $(BENCH_CACHE)/vllm-router-0.1.17
 	@$(BIN)/uv pip install --quiet --python $(BENCH_CACHE)/vllm-router-0.1.17/bin/python vllm-router==0.1.17
+	@$(BIN)/uv venv --quiet --clear $(BENCH_CACHE)/litellm-1.106.2
+	@$(BIN)/uv pip install --quiet --python $(BENCH_CACHE)/litellm-1.106.2/bin/python 'litellm[proxy]==1.106.2'
+	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit --ignore-scripts \
+		--prefix $(BENCH_CACHE)/portkey-1.15.2 @portkey-ai/gateway@1.15.2; \
+	else echo "Portkey is missing: it needs npm and Node 20"; fi
 	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo "nginx is missing: apt-get install nginx-light"
+
+soak: $(STAMP) ## a million requests through the sidecar; exits 1 where its memory grows; SOAK="--requests 100000"
+	@$(BIN)/python -m benchmarks.soak $(SOAK)
 
 lint: $(STAMP) ## ruff, mypy
 	@$(BIN)/ruff check .

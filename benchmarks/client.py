@@ -227,6 +227,10 @@ class Client:
             return
         self._loop.add(self._connection)
 
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
     def begin(self, when: float) -> None:
         """Ask for the first thing at `when`, monotonic."""
         self._loop.at(when, self._next)

@@ -59,6 +59,11 @@ def memory_bytes(pid: int) -> int:
     return int(memory.pss if LINUX else memory.uss)
 
 
+def private_bytes(pid: int) -> int:
+    """Unique set size: what would be free if `pid` ended, whoever else comes to share its libraries."""
+    return int(psutil.Process(pid).memory_full_info().uss)
+
+
 def pin(pid: int, cores: tuple[int, ...]) -> None:
     """Move a running process, all its threads, to `cores`."""
     for thread in psutil.Process(pid).threads() if cores else ():

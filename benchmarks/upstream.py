@@ -53,7 +53,6 @@ class Request(msgspec.Struct):
     stream_options: StreamOptions | None = None
 
 
-ChatRequest = Request
 _request = msgspec.json.Decoder(Request)
 
 
@@ -97,8 +96,8 @@ class Upstream(asyncio.Protocol):
     fields = b""
     """Header lines of every answer, beside those of a vLLM server."""
 
-    def __init__(self, pace: Clock | Paces) -> None:
-        self._paces = pace
+    def __init__(self, paces: Paces) -> None:
+        self._paces = paces
         self._pace: Clock | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._url = self._body = b""
@@ -141,7 +140,7 @@ class Upstream(asyncio.Protocol):
             self._reply(200, wire.reply(request.seed))
             return
         try:
-            self._pace = self._paces[request.model] if isinstance(self._paces, Paces) else self._paces
+            self._pace = self._paces[request.model]
         except (KeyError, OSError) as error:
             self._reply(
                 404, msgspec.json.encode({"error": {"message": f"no model {request.model}: {error!r}"}})

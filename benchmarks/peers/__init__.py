@@ -31,6 +31,8 @@ class Running(NamedTuple):
     """Whether the processes that touch the traffic are the only ones on the proxy's core, and nowhere else."""
     exact: bool = True
     """Whether it passes bytes on. Otherwise what it writes anew is judged by what it says."""
+    admin: str = ""
+    """Base URL of its own figures, where it has some."""
     fields: tuple[str, ...] = ()
     """Header lines that it wants with each request."""
 

@@ -78,6 +78,7 @@ class Driftline:
                 lambda: counters(f"http://127.0.0.1:{admin}", sink),
                 quiet_seconds=EXPORT_SECONDS if sink else 0.2,
                 alone=self._relays == 1,
+                admin=f"http://127.0.0.1:{admin}",
             )
 
 
@@ -136,8 +137,8 @@ def spans_dropped(exposition: str) -> float:
     )
 
 
-def fetch(url: str, timeout: float = 10) -> Any:
+def fetch(url: str) -> Any:
     """What `url` answers, as JSON where it is JSON. Raises `OSError`, also for an error status."""
-    with urllib.request.urlopen(url, timeout=timeout) as response:
+    with urllib.request.urlopen(url, timeout=10) as response:
         body = response.read()
     return json.loads(body) if response.headers.get_content_type() == "application/json" else body

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import loads
-from benchmarks.machine import Cores
+from benchmarks.machine import ROOT, Cores
 from benchmarks.peers.driftline import Driftline
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.portkey import Portkey
@@ -77,3 +80,15 @@ def books(requests: int) -> dict[str, Any]:
         "spans received": requests,
         "spans dropped": 0,
     }
+
+
+def test_a_soak_answers_and_observes_every_request() -> None:
+    """Mixed streams and plain requests; whether memory is flat takes more of them than a test has time for."""
+    command = [sys.executable, "-m", "benchmarks.soak", "--requests", "1000", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    seen = json.loads(done.stdout)
+    assert [line for line in seen["wrong"] if not line.startswith("memory grows")] == []
+    assert done.returncode == bool(seen["wrong"])
+    first, *_, last = seen["samples"]
+    assert (first["requests"], last["requests"]) == (0, 1000)
+    assert {name: last["facts"][name] - first["facts"][name] for name in last["facts"]} == books(1000)
