@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import trustme
 import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.cli import main
-from driftline.config import Config, ConfigError, load, masked, upstream_flag
+from driftline.config import Config, ConfigError, Endpoint, load, masked, upstream_flag
 
 UPSTREAM = {"pools": [{"endpoints": [{"url": "http://127.0.0.1:8000"}]}]}
 
@@ -45,6 +46,41 @@ BAD = {
     "path a client asks for is passed on as it is, so write http://h",
     "pools:\n- endpoints: []": "d.yaml:2: pools[0]: pool 'default' has no endpoints: name at least one "
     "{url: http://host:port}",
+    "pools:\n- endpoints:\n  - url: unix:vllm.sock": "d.yaml:3: pools[0].endpoints[0]: 'unix:vllm.sock' is not an upstream: "
+    "write unix:/path/of/the.sock",
+    "pools:\n- endpoints:\n  - url: unix:/"
+    + "x" * 107: f"d.yaml:3: pools[0].endpoints[0]: 'unix:/{'x' * 107}': a "
+    "socket's path has at most 107 bytes; use a shorter one",
+    "pools:\n- endpoints:\n  - {url: 'http://h', weight: -1}": "d.yaml:3: pools[0].endpoints[0]: weight is -1; it goes "
+    "from 0 to 1000000",
+    "pools:\n- endpoints:\n  - {url: 'http://h', weight: .nan}": "d.yaml:3: pools[0].endpoints[0]: weight is nan; it goes "
+    "from 0 to 1000000",
+    "pools:\n- endpoints:\n  - {url: 'http://h', weight: 0}": "d.yaml:2: pools[0]: every weight of pool 'default' is 0, so "
+    "nothing would serve: raise one",
+    "pools:\n- endpoints:\n  - {url: 'http://h', tls: {ca: ca.pem}}": "d.yaml:3: pools[0].endpoints[0]: tls is for https:// "
+    "endpoints: write https:// in 'http://h', or leave tls out",
+    "pools:\n- endpoints:\n  - url: https://h\n    tls: {key: k.pem}": "d.yaml:4: pools[0].endpoints[0].tls: key is k.pem, but "
+    "there is no certificate: name its file, or leave key out",
+    "pools:\n- endpoints:\n  - url: https://h\n    tls:\n      ca: absent.pem": "d.yaml:4: pools[0].endpoints[0].tls: ca is "
+    "absent.pem: No such file or directory",
+    "pools:\n- endpoints:\n  - {url: 'http://a', variant: canary}\n  - {url: 'http://b'}": "d.yaml:2: pools[0]: http://b has no "
+    "variant, others have: name it too, stable for example",
+    "pools:\n- sticky: [team]\n  endpoints: [{url: 'http://a'}]": "d.yaml:2: pools[0].sticky[0]: 'team' is not one of session, "
+    "conversation, user",
+    "pools:\n- endpoints: [{url: 'http://a'}]\n- endpoints: [{url: 'http://b'}]\n  models: [m]": "d.yaml:3: pools[1].name: "
+    "another pool is called 'default' too: give each a name of its own",
+    "pools:\n- {name: a, models: [m], endpoints: [{url: 'http://a'}]}\n- {name: b, models: [n, m], endpoints: [{url: "
+    "'http://b'}]}": "d.yaml:3: pools[1].models: 'm' is listed in pool 'a' too: keep one",
+    "pools:\n- {name: a, endpoints: [{url: 'http://a'}]}\n- {name: b, endpoints: [{url: 'http://b'}]}": "d.yaml:3: pools[1]: "
+    "pool 'b' is never used, another one is the default: list its models, or route to it",
+    "pools:\n- {name: a, endpoints: [{url: 'http://a'}]}\n- {name: b, models: [m], endpoints: [{url: 'http://b'}]}\nroutes:\n- "
+    "{prefix: /, pool: b}": "d.yaml:2: pools[0]: the route / leads everything past pool 'a': route to it, or leave it out",
+    "pools:\n- {name: a, endpoints: [{url: 'http://a'}]}\nroutes:\n- prefix: /v1\n  pool: b": "d.yaml:5: routes[0].pool: there is "
+    "no pool 'b'; there is a",
+    "pools:\n- endpoints: [{url: 'http://a'}]\nroutes:\n- prefix: /v1\n- prefix: /v1/": "d.yaml:5: routes[1].prefix: '/v1/' is "
+    "the prefix of another route too: keep one",
+    "routes:\n- prefix: v1": "d.yaml:2: routes[0]: prefix 'v1' is not the beginning of a path: write /v1/audio",
+    "routes:\n- {prefix: /v1, kind: mpc}": "d.yaml:2: routes[0].kind: 'mpc' is not one of openai, none",
     "timeouts:\n  connect: -1": "d.yaml:2: timeouts.connect: Expected `float` >= 0.0",
     "exporters:\n- preset: langfuse": "d.yaml:1: exporters: exporter preset langfuse needs LANGFUSE_PUBLIC_KEY: set "
     "it in the sidecar's environment",
@@ -54,6 +90,44 @@ BAD = {
 @pytest.mark.parametrize("text", BAD)
 def test_a_bad_file_is_refused_with_the_line_the_key_and_the_fix(tmp_path, text):
     assert refused(tmp_path, text).startswith(BAD[text])
+
+
+def test_the_file_of_a_certificate_is_read_when_the_configuration_is(tmp_path):
+    """Not when the first connection fails; one that is no certificate is named with its key."""
+    (tmp_path / "ca.pem").write_text("no certificate")
+    text = f"pools: [{{endpoints: [{{url: 'https://h', tls: {{ca: {tmp_path}/ca.pem}}}}]}}]"
+    assert refused(tmp_path, text) == (
+        "d.yaml:1: pools[0].endpoints[0].tls: ca is ca.pem, which holds no certificate in PEM form: name one that does"
+    )
+
+
+def test_a_key_that_does_not_belong_to_its_certificate_is_refused(tmp_path):
+    ca = trustme.CA()
+    one, other = ca.issue_cert("one"), ca.issue_cert("other")
+    one.cert_chain_pems[0].write_to_path(str(tmp_path / "one.pem"))
+    other.private_key_pem.write_to_path(str(tmp_path / "other.key"))
+    tls = f"{{certificate: {tmp_path}/one.pem, key: {tmp_path}/other.key}}"
+    error = refused(tmp_path, f"pools: [{{endpoints: [{{url: 'https://h', tls: {tls}}}]}}]")
+    assert error.startswith(
+        "d.yaml:1: pools[0].endpoints[0].tls: certificate is one.pem and its key other.key, which do"
+    )
+
+
+def test_an_upstream_can_be_a_unix_socket_or_have_an_ipv6_address():
+    endpoints = [Endpoint(url=url) for url in ("unix:/run/vllm.sock", "http://[::1]:8000", "https://h")]
+    assert [(endpoint.address, endpoint.authority, endpoint.secure) for endpoint in endpoints] == [
+        ("/run/vllm.sock", "localhost", False),
+        ("[::1]:8000", "[::1]:8000", False),
+        ("h:443", "h", True),
+    ]
+
+
+def test_an_error_between_pools_and_routes_names_the_variable_they_come_from():
+    environ = {"DRIFTLINE_ROUTES": "[{prefix: /v1, pool: a}]"}
+    with pytest.raises(
+        ConfigError, match=r"^DRIFTLINE_ROUTES: routes\[0\]\.pool: there is no pool 'a'; there is none$"
+    ):
+        load(None, environ)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
