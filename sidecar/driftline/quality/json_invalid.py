@@ -6,13 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import jsonschema_rs
 import msgspec
 
 from driftline.call import Call, JsonMode, OutputMessage, Tool
 from driftline.dialects.wire import encodable
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 JsonVerdict = Literal["valid", "not_json", "fenced", "schema", "tool_arguments", "tool_schema", "cut"]
 Schema = dict[str, Any] | bool
@@ -106,6 +108,8 @@ def _meets(value: Any, schema: Schema) -> bool:
 @lru_cache(maxsize=256)
 def _validator(schema: bytes) -> jsonschema_rs.Validator | None:
     """Formats are asserted. Nothing is fetched: a schema is written by a client, and could name any address."""
+    import jsonschema_rs  # noqa: PLC0415  # 8 MB: for those who send schemas, and not for the supervisor
+
     try:
         return jsonschema_rs.validator_for(msgspec.json.decode(schema), validate_formats=True, offline=True)
     except ValueError:
