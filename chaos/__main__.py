@@ -67,16 +67,12 @@ def main(seconds: float, seed: int | None, results: Path, again: Path | None) ->
     seed = random.randrange(2**32) if seed is None else seed
     console.print(f"Seed {seed}, {seconds:g} s.", highlight=False)
     file = results / f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H%M%SZ}-{seed}.json"
-    ledger, log = run(seed, seconds, console)
-    document = Document(judge.problems(ledger), report.figures(ledger), ledger)
     results.mkdir(parents=True, exist_ok=True)
+    ledger = run(seed, seconds, file.with_suffix(".log"), console)
+    document = Document(judge.problems(ledger), report.figures(ledger), ledger)
     file.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
     status = verdict(ledger, console)
-    console.print(f"All of it: {file}", highlight=False)
-    if status:
-        kept = file.with_suffix(".log")
-        kept.write_text(log, encoding="utf-8")
-        console.print(f"The sidecar's log: {kept}", highlight=False)
+    console.print(f"All of it: {file}, and .log is what the sidecar said", highlight=False, soft_wrap=True)
     sys.exit(status)
 
 
@@ -93,21 +89,21 @@ def verdict(ledger: Ledger, console: Console) -> int:
     return 0
 
 
-def run(seed: int, seconds: float, console: Console) -> tuple[Ledger, str]:
-    """The ledger of one run, and the sidecar's log."""
+def run(seed: int, seconds: float, log: Path, console: Console) -> Ledger:
+    """The ledger of one run; what the sidecar says goes to `log`."""
     with contextlib.ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="driftline-chaos-")))
         receiver = running.enter_context(otlp_sink(machine.Cores((), ()), directory))
         upstream = running.enter_context(contextlib.closing(Upstream(directory)))
         upstream.start()
-        sidecar = Sidecar(upstream.url, receiver, directory, running)
+        sidecar = Sidecar(upstream.url, receiver, directory, log, running)
         hand = Hand(upstream, sidecar)
         running.callback(hand.release)
         traffic = running.enter_context(contextlib.closing(Clients(sidecar.data, seconds, seed, directory)))
         steps = disturb(hand, seed, seconds, receiver, console)
         seen = traffic.wait(seconds)
         account = books.settled(sidecar.admin)
-        ledger = Ledger(
+        return Ledger(
             seed=seed,
             seconds=seconds,
             steps=steps,
@@ -116,7 +112,6 @@ def run(seed: int, seconds: float, console: Console) -> tuple[Ledger, str]:
             spans_received=fetch(f"{receiver}/spans"),
             faults=books.faults(sidecar.log),
         )
-        return ledger, sidecar.log.read_text(encoding="utf-8")
 
 
 class Clients:

@@ -41,15 +41,23 @@ class Connection(asyncio.Protocol):
     def ask(self, request: bytes) -> Answer:
         """Send `request`, or its beginning; what comes back is filled in as it comes."""
         self._answer = Answer()
+        if self.transport.is_closing():
+            self._answer.fault = "closed"
+            self._answer.ended.set()
         self._parser = httptools.HttpResponseParser(self)
-        self.transport.write(request)
+        self.write(request)
         return self._answer
+
+    def write(self, data: bytes) -> None:
+        """More of a request; nothing happens if the connection is gone."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def leave(self, *, reset: bool) -> None:
         """Go away in the middle, with a FIN or with a reset."""
         self.usable = False
         self._answer = None
-        if reset:
+        if reset and not self.transport.is_closing():
             own = self.transport.get_extra_info("socket")
             with contextlib.suppress(OSError):  # the other side was quicker
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -69,7 +69,9 @@ class Wish(msgspec.Struct, frozen=True):
             return wire.upload(self.number, self.size)
         if self.kind == "embeddings":
             return wire.embedding_request(self.number)
-        return chat.request_body(self.number, tokens=self.tokens, stream=self.kind == "stream")
+        return chat.request_body(
+            self.number, tokens=self.tokens, stream=self.kind == "stream", model=wire.MODEL
+        )
 
     def fault(self, answer: Answer, sent: bytes) -> str:
         """What is wrong with the bytes of a whole answer; empty if nothing is."""
@@ -208,10 +210,10 @@ async def _send(connection: Connection, wish: Wish, body: bytes) -> None:
     """The body of an upload, piece by piece."""
     for start in range(0, len(body), _PIECE):
         piece = body[start : start + _PIECE]
-        connection.transport.write(chat.chunk(piece) if wish.chunked else piece)
+        connection.write(chat.chunk(piece) if wish.chunked else piece)
         await asyncio.sleep(wish.seconds_per_piece)
     if wish.chunked:
-        connection.transport.write(b"0\r\n\r\n")
+        connection.write(b"0\r\n\r\n")
 
 
 @click.command()

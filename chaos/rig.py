@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from benchmarks import machine, wire
-from benchmarks.peers.driftline import fetch, wait_ready
+from benchmarks.peers.driftline import wait_ready
 from chaos.ledger import Done, Step
-from chaos.schedule import RELAYS, UPSTREAM
+from chaos.schedule import OBSERVER, RELAYS, SUPERVISOR, UPSTREAM
 
 _STOP_SECONDS = 5.0
 WATCHDOG = 6.0
@@ -80,8 +80,10 @@ class Upstream:
 class Sidecar:
     """`driftline serve` with everything on."""
 
-    def __init__(self, upstream: str, receiver: str, directory: Path, running: contextlib.ExitStack) -> None:
-        self.log = directory / "sidecar.log"
+    def __init__(
+        self, upstream: str, receiver: str, directory: Path, log: Path, running: contextlib.ExitStack
+    ) -> None:
+        self.log = log
         file = directory / "driftline.yaml"
         configuration = {
             "listen": "127.0.0.1:0",
@@ -103,7 +105,8 @@ class Sidecar:
         self.data, self.admin = str(said["data"]), f"http://{said['admin']}"
         self._data_port = int(self.data.rpartition(":")[2])
         wait_ready(self.admin)
-        self._known: dict[str, psutil.Process] = {}
+        relays = sorted({_place(process) for process in self._children()} - {"", OBSERVER})
+        self._places = {OBSERVER: OBSERVER, **dict(zip(RELAYS, relays, strict=True))}
 
     def _wait_listening(self) -> dict[str, Any]:
         deadline = time.monotonic() + machine.DEADLINE
@@ -116,18 +119,16 @@ class Sidecar:
         raise RuntimeError(f"the sidecar did not begin to listen; its log is {self.log}")
 
     def pid(self, role: str) -> int:
-        """0 while it is down. The admin port belongs to the observer: while that is away, the last pid known."""
-        with contextlib.suppress(OSError):
-            processes = fetch(f"{self.admin}/healthz", timeout=1.0)["processes"]
-            relays = iter(RELAYS)
-            self._known = {}
-            for process in (process for process in processes if not process.get("draining")):
-                name = next(relays) if process["role"] == "relay" else process["role"]
-                if process["pid"]:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        self._known[name] = psutil.Process(process["pid"])
-        process = self._known.get(role)
-        return process.pid if process is not None and _lives(process) else 0
+        """Of the youngest in that place, which may be starting; 0 while there is none.
+
+        The system is asked, not `/healthz`: the admin port belongs to the observer, which may be what is down.
+        """
+        place = self._places[role]
+        living = [process for process in self._children() if _place(process) == place]
+        return max(living, key=psutil.Process.create_time).pid if living else 0
+
+    def _children(self) -> list[psutil.Process]:
+        return psutil.Process(self.supervisor).children()
 
     def ports(self, pid: int) -> frozenset[int]:
         """Of the clients whose connections relay `pid` holds."""
@@ -170,7 +171,7 @@ class Hand:
     def _pid(self, to: str) -> int:
         if to == UPSTREAM:
             return self._upstream.pid
-        return self._sidecar.supervisor if to == "supervisor" else self._sidecar.pid(to)
+        return self._sidecar.supervisor if to == SUPERVISOR else self._sidecar.pid(to)
 
     def _kill(self, step: Step, pid: int) -> Done:
         ports: frozenset[int] = frozenset()
@@ -210,11 +211,15 @@ class Hand:
             self._upstream.start()
 
 
-def _lives(process: psutil.Process) -> bool:
-    """It is there, the same, and not a dead child that waits to be collected."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
+def _place(process: psutil.Process) -> str:
+    """What a child of the supervisor is there for: `observer`, or a relay and its listening socket."""
+    with contextlib.suppress(psutil.Error):  # it has just ended
+        command = process.cmdline()
+        if "driftline.observer" in command:
+            return OBSERVER
+        if "--listener" in command:
+            return f"relay at {command[command.index('--listener') + 1]}"
+    return ""
 
 
 def _wait_stopped(pid: int) -> None:

@@ -13,21 +13,20 @@ import click
 import msgspec
 import uvloop
 
-from benchmarks.upstream import ChatRequest, Pace, Upstream
+from benchmarks.upstream import Paces, Request, Upstream
 from chaos import wire
 
 INCARNATION = b"x-upstream-incarnation"
 DIGEST = b"x-upstream-body"
-_SLOTS = 10
 
-_request = msgspec.json.Decoder(ChatRequest)
+_request = msgspec.json.Decoder(Request)
 
 
 class Incarnation(Upstream):
     """One connection of a client to the process called `number`."""
 
-    def __init__(self, pace: Pace, number: int) -> None:
-        super().__init__(pace)
+    def __init__(self, paces: Paces, number: int) -> None:
+        super().__init__(paces)
         self._own_fields = b"%b: %d\r\n" % (INCARNATION, number)
 
     def on_message_complete(self) -> None:
@@ -45,15 +44,14 @@ def digest(body: bytes) -> bytes:
 @click.command()
 @click.option("--port", required=True, type=int)
 @click.option("--incarnation", required=True, type=int)
-@click.option("--interval-ms", default=10.0, help="Between two tokens of a stream.")
-def main(port: int, incarnation: int, interval_ms: float) -> None:
+def main(port: int, incarnation: int) -> None:
     """Serve until killed."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        pace = Pace(loop, interval_ms / 1000, _SLOTS)
+        paces = Paces(loop)
         server = await loop.create_server(
-            lambda: Incarnation(pace, incarnation), "127.0.0.1", port, backlog=4096
+            lambda: Incarnation(paces, incarnation), "127.0.0.1", port, backlog=4096
         )
         await server.serve_forever()
 

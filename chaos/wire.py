@@ -8,12 +8,14 @@ import random
 from benchmarks import wire
 
 CHAT, EMBEDDINGS = b"/v1/chat/completions", b"/v1/embeddings"
+MODEL = "spread-10ms"
+"""As a request names it: a pace of the upstream."""
 REPLY_TOKENS = 40
 
 
 def embedding_request(number: int) -> bytes:
     return b'{"model":"%b","input":"Where is the key?","encoding_format":"base64","seed":%d}' % (
-        wire.MODEL.encode(),
+        MODEL.encode(),
         number,
     )
 
@@ -33,5 +35,5 @@ def upload(number: int, size: int) -> bytes:
     return (
         b'{"model":"%b","messages":[{"role":"user","content":[{"type":"image_url","image_url":'
         b'{"url":"data:image/png;base64,%b"}}]}],"max_tokens":%d,"seed":%d,"stream":false}'
-        % (wire.MODEL.encode(), picture, REPLY_TOKENS, number)
+        % (MODEL.encode(), picture, REPLY_TOKENS, number)
     )

@@ -15,7 +15,7 @@ def test_the_promises_hold_whatever_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "chaos", "--seconds", "20", "--seed", "4", "--results", str(tmp_path)]
     run = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout + run.stderr
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.json")
     document = json.loads(file.read_text())
     figures = document["figures"]
     assert document["problems"] == []
