@@ -369,21 +369,12 @@ async def test_an_upstream_name_that_cannot_be_looked_up_is_a_502():
         assert (await client.reads_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 502")
 
 
-@pytest.mark.parametrize("direction", ["request", "response"])
-async def test_a_transfer_coding_that_is_not_undone_is_still_named(direction):
+async def test_a_transfer_coding_that_is_not_undone_is_still_named():
     async with rig() as r:
-        client = await r.client()
+        client, upstream = await r.asks(GET)
         coded = b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
-        if direction == "request":
-            await client.sends(b"POST /x HTTP/1.1\r\nHost: s\r\n" + coded)
-            upstream = await r.upstream.accepts()
-            assert b"gzip, chunked" in await upstream.reads_until(b"\r\n\r\n")
-        else:
-            await client.sends(GET)
-            upstream = await r.upstream.accepts()
-            await upstream.reads_until(b"\r\n\r\n")
-            await upstream.sends(b"HTTP/1.1 200 OK\r\n" + coded)
-            assert b"gzip, chunked" in await client.reads_until(b"\r\n\r\n")
+        await upstream.sends(b"HTTP/1.1 200 OK\r\n" + coded)
+        assert b"gzip, chunked" in await client.reads_until(b"\r\n\r\n")
 
 
 async def test_an_error_in_answer_to_head_has_no_body():

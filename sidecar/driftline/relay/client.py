@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from driftline.relay import strict
+from driftline.relay.resumed import ResumedBody
 from driftline.relay.transaction import Refusal, Transaction
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class ClientConnection(asyncio.Protocol):
         self._body_left = b""
         """Framing of a body that llhttp has left unread."""
         self._trailer_size = 0
+        self._overhead = strict.Overhead()
         self._closed_at = 0
         self._breaking = False
 
@@ -113,10 +116,15 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(Refusal(500, "the request could not be processed", "internal_error"))
         except httptools.HttpParserError as error:
             self._refuse(Refusal(400, f"not an HTTP request: {error}", "bad_http"))
-        if self._in_head and (self._heads_begun == 0 or (between and self._heads_begun == 1)):
-            self._head_size += len(data)
-            if self._head_size > self.relay.settings.limits.header_bytes:
-                self._refuse(self._too_large("request header is"))
+        if self._in_head:
+            if self._heads_begun == 0 or (between and self._heads_begun == 1):
+                self._head_size += len(data)
+                if self._head_size > self.relay.settings.limits.header_bytes:
+                    self._refuse(self._too_large("request header is"))
+        elif self._parsing is not None:
+            framing = self._overhead.add(len(data), self._parsing.request_keeper.size)
+            if framing > self.relay.settings.limits.header_bytes:
+                self._refuse(self._too_large("chunk framing without any body is"))
 
     def _too_large(self, what: str) -> Refusal:
         limit = self.relay.settings.limits.header_bytes
@@ -128,7 +136,7 @@ class ClientConnection(asyncio.Protocol):
         llhttp stops there, body or not; Java's HTTP client offers h2c with every request. Another parser is told
         the body's framing by a head of our own, whose events nobody hears.
         """
-        events = _Resumed(self)
+        events = ResumedBody(self)
         self._parser = httptools.HttpRequestParser(events)
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % self._body_left)
         events.heard = True
@@ -155,6 +163,7 @@ class ClientConnection(asyncio.Protocol):
         self._parsing = transaction = Transaction(self, self.read_at)
         self._add_field = transaction.request.fields.append
         self._in_head = True
+        self._overhead.size = 0
         self._head_began = self.read_at
         self._head_size = 0
 
@@ -389,29 +398,3 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
         elif self.idle and timeouts.keep_alive and now - self.read_at > timeouts.keep_alive * 1e9:
             self.leave()
-
-
-class _Resumed:
-    """Events of a parser that was told a body's framing anew: those of the made-up head are left out."""
-
-    def __init__(self, client: ClientConnection) -> None:
-        self.heard = False
-        self._client = client
-        self.on_body = client.on_body
-        self.on_message_complete = client.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if self.heard:
-            self._client.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if self.heard:
-            self._client.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.heard:
-            self._client.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if self.heard:
-            self._client.on_headers_complete()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from driftline.exchange import Exchange
 from driftline.relay import headers
 from driftline.relay.headers import Fields, Headers
@@ -17,10 +19,12 @@ from driftline.relay.tracecontext import (
 
 _GENERATIONS = (b"/v1/chat/completions", b"/v1/completions")
 """The endpoints whose streams count tokens only when asked."""
-_UNKNOWN_UPGRADES = (b"", b"h2c")
+_ABSOLUTE = re.compile(rb"https?://(?:[^/?#]*@)?([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _OWN = frozenset({b"traceparent"})
 _OWN_WITHOUT_STATE = _OWN | {b"tracestate"}
 """What a request brings of its trace context is replaced by ours."""
+_NOT_IN_TRAILERS = frozenset({b"content-length", b"host"})
+"""They say where a message ends and whom it is for, which is settled by then (RFC 9110 §6.5.1)."""
 
 
 def join_trace(record: Exchange, received: Headers, sampler: Sampler) -> None:
@@ -76,17 +80,30 @@ class Request:
     def complete(self, method: bytes, version: str) -> None:
         self.method = method
         self.version = version
+        if not self.target.startswith(b"/") and (absolute := _ABSOLUTE.fullmatch(self.target)):
+            self._to_origin_form(*absolute.groups())
         self.headers = received = Headers(self.fields)
         self.ours = received.ours()
         options = received.options()
         self.keep_alive = version == "1.1" and b"close" not in options
-        if b"upgrade" in options and received.get(b"upgrade", b"").lower() not in _UNKNOWN_UPGRADES:
-            self.upgrade = received[b"upgrade"]
+        if b"upgrade" in options and version == "1.1":
+            protocols = b", ".join(received.all(b"upgrade"))
+            # Not even as one of several: the upstream might choose it, and the tunnel would hide what is asked there.
+            if b"h2c" not in protocols.lower():
+                self.upgrade = protocols
         if b"content-length" in received:
             self.length = int(received[b"content-length"])
         self.chunked = b"transfer-encoding" in received
         if b"expect" in received:
-            self.expects_continue = version == "1.1" and received[b"expect"].lower() == b"100-continue"
+            self.expects_continue = (
+                version == "1.1" and received[b"expect"].strip().lower() == b"100-continue"
+            )
+
+    def _to_origin_form(self, authority: bytes, rest: bytes) -> None:
+        """A server is asked for a path; the URL's authority counts, whatever `Host` says (RFC 9112 §3.2.1, 3.2.2)."""
+        server_wide = self.method == b"OPTIONS" and not rest
+        self.target = b"*" if server_wide else rest if rest.startswith(b"/") else b"/" + rest
+        self.fields = [(name, authority if name.lower() == b"host" else value) for name, value in self.fields]
 
     @property
     def path(self) -> str:
@@ -123,7 +140,12 @@ class Request:
         """What follows the body."""
         if not self.chunked:
             return b""
-        return headers.head(b"0", Headers(self.trailers).end_to_end())
+        received = Headers(self.trailers)
+        dropped = received.dropped() | received.ours() | _NOT_IN_TRAILERS
+        return headers.head(
+            b"0",
+            [(name, value) for lower, name, value in received.fields if lower not in dropped],
+        )
 
     def head_for(self, authority: bytes, record: Exchange, *, preserve_host: bool) -> bytes:
         """The header that the upstream at `authority` gets."""
@@ -140,7 +162,7 @@ class Request:
         if b"host" not in received:  # HTTP/1.0
             fields.insert(0, (b"Host", authority))
         if self.chunked:
-            fields.append((b"Transfer-Encoding", b", ".join(received.all(b"transfer-encoding"))))
+            fields.append((b"Transfer-Encoding", b"chunked"))
         if self.upgrade:
             fields += [(b"Connection", b"Upgrade"), (b"Upgrade", self.upgrade)]
         context = format_traceparent(record.trace_id, record.span_id, record.trace_flags)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from driftline.exchange import Exchange
 from driftline.listeners import BACKLOG
-from driftline.relay import headers, replies
+from driftline.relay import headers, replies, strict
 from driftline.relay.client import ClientConnection
 from driftline.relay.counters import Row
 from driftline.relay.listener_tls import server_context
@@ -187,24 +187,12 @@ class Relay:
 
     # Requests that are not the upstream's
 
-    def refusal(self, transaction: Transaction) -> Refusal | None:  # noqa: PLR0911  # a list of cases
+    def refusal(self, transaction: Transaction) -> Refusal | None:
         """Why this request may not go to an upstream."""
         limits, request = self.settings.limits, transaction.request
-        if request.version not in ("1.0", "1.1"):
-            return Refusal(505, f"HTTP/{request.version} is not spoken here", "http_version")
-        if request.method == b"CONNECT":
-            return Refusal(
-                405, "CONNECT is for forward proxies; this is a reverse proxy", "method_not_allowed"
-            )
-        if request.upgrade and (request.chunked or request.length):
-            return Refusal(400, "a request to upgrade with a body is not passed on", "bad_http")
-        hosts = len(request.headers.all(b"host"))
-        if hosts > 1 or (hosts == 0 and request.version == "1.1"):
-            return Refusal(
-                400, f"{hosts or 'no'} Host headers; HTTP/1.1 needs one (RFC 9112 §3.2)", "bad_host"
-            )
-        if request.chunked and request.version == "1.0":
-            return Refusal(400, "chunked framing in an HTTP/1.0 request (RFC 9112 §6.1)", "bad_http")
+        fault = strict.fault(request)
+        if fault is not None:
+            return fault
         if limits.body_bytes and (request.length or 0) > limits.body_bytes:
             return Refusal(
                 413, f"the request body is larger than {limits.body_bytes} bytes", "body_too_large"

@@ -226,7 +226,8 @@ class Transaction:
         passed = received.end_to_end()
         if cut and b"content-length" in received:
             passed = [field for field in passed if field[0].lower() != b"content-length"]
-        if self.request.version == "1.1" and (cut or b"transfer-encoding" in received):
+        # A 204 may not name one (RFC 9112 §6.1): some clients would wait for chunks.
+        if self.request.version == "1.1" and (cut or b"transfer-encoding" in received) and status != 204:
             codings = b"chunked" if cut else b", ".join(received.all(b"transfer-encoding"))
             passed.append((b"Transfer-Encoding", codings))
         if not self.keep_alive:
@@ -266,7 +267,8 @@ class Transaction:
     def _end_is_framed(self) -> bool:
         """The client knows from the response itself where it ends."""
         received = self.response_headers
-        framed = b"content-length" in received or b"transfer-encoding" in received
+        codings = received.get(b"transfer-encoding", b"").lower()
+        framed = b"content-length" in received or codings.endswith(b"chunked")
         return framed and self.request.version == "1.1"
 
     def refuse(self, refusal: Refusal) -> None:

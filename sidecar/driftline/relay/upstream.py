@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from driftline.exchange import NEVER
-from driftline.relay import headers
+from driftline.relay import headers, strict
 from driftline.relay.headers import Fields, Headers
 from driftline.relay.keeper import WHOLE
 from driftline.relay.usage import notable
@@ -27,7 +27,6 @@ _CONTENT = re.compile(
 )
 """An event that carries something for the reader; the first one ends the time to first token."""
 _DONE = b"data: [DONE]"
-_BODILESS = frozenset({204, 304})
 _READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
 
@@ -43,10 +42,12 @@ class UpstreamConnection(asyncio.Protocol):
         "_framing",
         "_head",
         "_in_head",
+        "_informed",
         "_keep_alive",
         "_may_pass_raw",
         "_messages",
         "_of_first",
+        "_overhead",
         "_parser",
         "_pass_on",
         "_poll",
@@ -76,6 +77,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._messages = 0
         self._of_first = 0
         self._framing = ""
+        self._overhead = strict.Overhead()
+        self._informed = 0
+        """Bytes of informational responses before the final one."""
         self._keep_alive = False
         self._aligned = True
         self._may_pass_raw = False
@@ -100,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transaction = transaction
         self._complete = False
         self._reply_head = b""
+        self._informed = self._overhead.size = 0
         self._expect_head()
 
     def _expect_head(self) -> None:
@@ -143,8 +148,7 @@ class UpstreamConnection(asyncio.Protocol):
         while self._in_head:
             end = rest.find(b"\r\n\r\n") + 4
             if end < 4:
-                if len(rest) > _HEAD_LIMIT:
-                    self._broken(f"the upstream's response header is larger than {_HEAD_LIMIT} bytes")
+                strict.check_part_of_head(rest, _HEAD_LIMIT)
                 self._head = rest
                 return
             block, rest = rest[:end], rest[end:]
@@ -166,32 +170,32 @@ class UpstreamConnection(asyncio.Protocol):
             self._reply_head = b""
 
     def _one_head(self, transaction: Transaction, block: bytes) -> None:
-        if block[8:13] == b" 101 ":
+        status, start_line = strict.status_line(block)
+        if status == 101:
             if not transaction.request.upgrade:
                 raise httptools.HttpParserError("101 for a request that asked for no upgrade")
             self._open_tunnel(transaction, block)
             return
         self._parser.feed_data(block)
-        status = self._parser.get_status_code()
         if status >= 200:
-            self._begin_body(transaction, block, status)
+            self._begin_body(transaction, block, start_line, status)
             return
+        self._informed += len(block)
+        if self._informed > _HEAD_LIMIT:
+            raise httptools.HttpParserError(f"more than {_HEAD_LIMIT} bytes of informational responses")
         if transaction.request.version == "1.1":
-            transaction.client.write(block)
+            # They have no body, so nothing in them may speak of one (RFC 9110 §8.6, RFC 9112 §6.1).
+            fields = Headers(self._fields).without(b"content-length").end_to_end()
+            transaction.client.write(headers.head(start_line, fields))
         self._parser = httptools.HttpResponseParser(self)
         self._expect_head()
 
-    def _begin_body(self, transaction: Transaction, block: bytes, status: int) -> None:
+    def _begin_body(self, transaction: Transaction, block: bytes, start_line: bytes, status: int) -> None:
         self._in_head = False
         received = Headers(self._fields)
         self._add_field = self._trailers.append
-        # How the body's end is known (RFC 9112 §6.3).
-        if transaction.request.method == b"HEAD" or status in _BODILESS:
-            self._framing, self._complete = "none", True
-        elif b"transfer-encoding" in received:
-            self._framing = "chunked"
-        else:
-            self._framing = "length" if b"content-length" in received else "close"
+        self._framing = strict.framing(transaction.request.method, status, received)
+        self._complete = self._complete or self._framing == "none"
         closes = self._framing == "close"
         self._keep_alive = not closes and block.startswith(b"HTTP/1.1") and b"close" not in received.options()
         passed = transaction.response_head(status, received, closes=closes)
@@ -202,7 +206,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._pass_on = self._pass_cut
         else:
             self._pass_on = self._pass_unframed if chunked and not modern else None
-        start_line = b"HTTP/1.1" + block[8 : block.index(b"\r\n")]
         self._reply_head = headers.head(start_line, passed)
 
     def _open_tunnel(self, transaction: Transaction, block: bytes) -> None:
@@ -216,17 +219,21 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The body: every read of every stream comes through here, so it is one frame with few look-ups.
 
-    def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:  # noqa: C901  # see above
+    def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:  # noqa: C901, PLR0912  # see above
         """`data` has been fed to the parser; what is body in it is in `_bodies`."""
         bodies, record = self._bodies, transaction.record
         record.last_byte = moment = began - transaction.t0
         if self._messages > 1:
+            if self._framing == "chunked" and self._pass_on is None and not self._reply_head:
+                # Where the first one ends in this read is not known, and half of a chunk may have been passed on.
+                self._broken("the upstream sent a second response")
+                return
             data = self._first_message_alone(transaction)
-        elif self._complete and self._framing == "length":
-            data = b"".join(bodies)  # without a stray line end
+        elif self._complete:
+            data = self._without_stray_line_end(data)
+        keeper = transaction.response_keeper
         if bodies:
             record.reads += 1
-            keeper = transaction.response_keeper
             for body in bodies:
                 keeper.size += len(body)
                 if keeper.size <= WHOLE:
@@ -238,6 +245,9 @@ class UpstreamConnection(asyncio.Protocol):
                     record.first_content = record.last_content = moment
             elif not bodies[0].startswith(_DONE):
                 record.last_content = moment
+        elif not self._complete and self._overhead.add(len(data), keeper.size) > _HEAD_LIMIT:
+            self._broken(f"the upstream sent {_HEAD_LIMIT} bytes of chunk framing without any body")
+            return
         out = data if self._pass_on is None else self._pass_on(transaction, data)
         if self._reply_head:
             out, self._reply_head = self._reply_head + out, b""
@@ -247,6 +257,14 @@ class UpstreamConnection(asyncio.Protocol):
         record.overhead_chunks += monotonic_ns() - began
         if self._complete:
             transaction.finish("complete")
+
+    def _without_stray_line_end(self, data: bytes) -> bytes:
+        """Some servers send one too many behind a response; the client's next one must begin with its status line."""
+        if self._framing == "length":
+            return b"".join(self._bodies)
+        while data.endswith(b"\r\n\r\n\r\n"):
+            data = data[:-2]
+        return data
 
     def _first_message_alone(self, transaction: Transaction) -> bytes:
         """The read holds bytes of a second response that nobody asked for: what is left without them."""
