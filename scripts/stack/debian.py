@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager, nginx and Chromium: Debian's packages, installed without starting a service."""
+"""Prometheus, Alertmanager, nginx, Chromium and faketime: Debian's packages, installed without starting a service."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "amtool": ("amtool",),
     "nginx": ("nginx", "/usr/sbin/nginx"),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "faketime": ("faketime",),
 }
 """What the tests run, and the names it may have."""
 
@@ -29,8 +30,13 @@ PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "nginx": "nginx",
     "chromium": "chromium",
+    "faketime": "faketime",
 }
-FORMULAE = PACKAGES | {"alertmanager": "alertmanager", "amtool": "alertmanager"}
+FORMULAE = PACKAGES | {
+    "alertmanager": "alertmanager",
+    "amtool": "alertmanager",
+    "faketime": "libfaketime",
+}
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 DENY = "#!/bin/sh\n# By driftline's make stack, while it installs packages.\nexit 101\n"

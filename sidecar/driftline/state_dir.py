@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -32,7 +33,7 @@ def claim(path: Path) -> IO[str]:
             f"state_dir {path} is in use by process {holder}: give this sidecar one of its own (--state-dir)"
         )
         raise OSError(errno.EAGAIN, message) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    with contextlib.suppress(OSError):  # a full disk; the number is for people, the lock holds without it
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), str(os.getpid()).encode())
     return lock

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import msgspec
 
+from driftline import descriptors
 from driftline.config import Config, ConfigError
 from driftline.control import RELOADED
 from driftline.listeners import Address, listen, listen_many, spelled
@@ -277,6 +278,7 @@ class Supervisor:
 def serve(config: Config, read: Callable[[], Config]) -> int:
     """Run the sidecar until it is told to stop; `read` gives the configuration again. Raises `OSError` when a port
     cannot be had."""
+    descriptors.raise_limit()
     return asyncio.run(_run(config, read))
 
 

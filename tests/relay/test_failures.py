@@ -1,7 +1,7 @@
 """The failures that gateways of this field were reported for, by what their users saw: where each is tested.
 
 A point whose test stands elsewhere is only named here; the tests that follow are those with no better place. The
-sidecar as a whole is in tests/test_failures_sidecar.py.
+sidecar as a whole is in tests/test_failures.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.relay.rig import rig
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests/relay/test_failures.py"
-SIDECAR = "tests/test_failures_sidecar.py"
+SIDECAR = "tests/test_failures.py"
 FAILURES: dict[int, tuple[str, list[str]]] = {
     1: (
         "a stream's client is gone and the engine goes on generating",

@@ -25,6 +25,7 @@ MAX_RECORD = 4 * 1024 * 1024
 BOUND = 16 * 1024 * 1024
 """Bytes that may wait for a slow observer."""
 _GATHER_SECONDS = 0.005
+_AGAIN_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -50,15 +51,22 @@ class Channel(asyncio.Protocol):
 
     async def _stay_connected(self) -> None:
         loop = asyncio.get_running_loop()
+        said = False
         while True:
+            began = loop.time()
             try:
                 await loop.create_unix_connection(lambda: self, self._path)
             except OSError as error:
                 # The supervisor keeps the listening socket open while the observer restarts, so this is rare.
-                _log.warning("no channel to the observer: %s", error)
-                await asyncio.sleep(0.2)
-                continue
-            await self._lost.wait()
+                if not said:
+                    _log.warning("no channel to the observer: %s; it is tried again", error)
+                said = True
+            else:
+                said = False
+                await self._lost.wait()
+            if loop.time() - began < _AGAIN_SECONDS:
+                # Refused, or taken and closed at once, as libuv does in a process without file descriptors.
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)

@@ -56,6 +56,8 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False
         self._linger_until = 0
         self.write_paused = False
+        self.one_too_many = False
+        """There are file descriptors left for it, but not for an upstream connection of its own."""
         self._heads_begun = 0
         """In this read: the size of a read counts for a head only if nothing else is in it."""
         self._body_left = b""
@@ -71,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.relay.arriving.pop(self, None)
         self.relay.clients.add(self)
+        self.one_too_many = len(self.relay.clients) > self.relay.room
         self.relay.row.add("connections")
 
     def connection_lost(self, exc: Exception | None) -> None:

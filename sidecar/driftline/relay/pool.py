@@ -13,9 +13,10 @@ from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from driftline import attribution
+from driftline import attribution, descriptors
 from driftline.relay import settings
 from driftline.relay.routing import Balancer, Member
+from driftline.relay.transaction import Refusal
 from driftline.relay.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ class Endpoint:
         except TimeoutError:
             self.found("/health did not answer in time")
         except (OSError, ValueError, IndexError) as error:
-            self.found(str(error) or type(error).__name__)
+            if not descriptors.ours(error):
+                self.found(str(error) or type(error).__name__)
         else:
             self.found("" if status < 500 else f"/health answered {status}")
 
@@ -204,6 +206,10 @@ class Pool:
                 timed_out = True
                 problem = "did not accept a connection in time"
             except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be looked up
+                if descriptors.ours(error):
+                    message = f"the sidecar cannot connect to {endpoint.address}: {error}"
+                    transaction.refuse(Refusal(503, message, "sidecar_exhausted"))
+                    return
                 problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
             else:
                 if transaction.done:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from time import monotonic_ns
 from typing import Any, Protocol
 
+from driftline import descriptors
 from driftline.exchange import Exchange
 from driftline.listeners import BACKLOG
 from driftline.relay import headers, replies, strict
@@ -24,6 +25,8 @@ from driftline.relay.transaction import Refusal, Transaction
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.25
+_ENOUGH = 8
+"""File descriptors that have to be free before clients are accepted again."""
 _QUEUE_SECONDS = 0.1
 """A draining relay accepts what already waits in its queue: closing would reset it."""
 _IDLE_DRAIN_SECONDS = 5.0
@@ -54,12 +57,17 @@ class Relay:
         self.clients: set[ClientConnection] = set()
         self.arriving: dict[ClientConnection, int] = {}
         """In their TLS handshake, since when (monotonic nanoseconds)."""
+        self.room = descriptors.room()
+        """As many clients have a file descriptor for themselves and one for their upstream."""
+        self._full = False
         self.draining = False
         self._replaced = False
         self._probing = probing
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket
         self._server: asyncio.Server
+        self._paused = False
+        """Nothing is accepted for want of file descriptors."""
 
     # Life
 
@@ -84,6 +92,22 @@ class Relay:
             ssl_handshake_timeout=(settings.timeouts.header or _HANDSHAKE_SECONDS) if tls else None,
             ssl_shutdown_timeout=_IDLE_DRAIN_SECONDS if tls else None,
         )
+
+    async def _accept_while_possible(self) -> None:
+        """Without a descriptor libuv closes what it has accepted, or asks for it without end; so let clients wait in
+        the queue."""
+        if not self._paused and not descriptors.left():
+            self._paused = True
+            self._server.close()
+            _log.warning("no file descriptors are left: clients wait; raise the limit (ulimit -n)")
+        elif self._paused and not self.draining and descriptors.left(_ENOUGH):
+            try:
+                self._server = await self._accept(self.settings)
+            except (OSError, ValueError) as error:
+                _log.error("clients cannot be accepted: %s; it is tried again", error)
+            else:
+                self._paused = False
+                _log.info("clients are accepted again")
 
     def _arrived(self) -> ClientConnection:
         client = ClientConnection(self)
@@ -134,7 +158,11 @@ class Relay:
             handshake = (self.settings.timeouts.header or _HANDSHAKE_SECONDS) * 1e9
             for client in [client for client, since in self.arriving.items() if now - since > handshake]:
                 del self.arriving[client]
+            if self._full and len(self.clients) <= self.room:
+                self._full = False
+                _log.info("there is room for clients again")
             self.router.sweep()
+            await self._accept_while_possible()
 
     async def _probe(self) -> None:
         while True:
@@ -197,18 +225,29 @@ class Relay:
             return Refusal(
                 413, f"the request body is larger than {limits.body_bytes} bytes", "body_too_large"
             )
+        if request.path.startswith("/-/"):
+            return None
+        if transaction.client.one_too_many:
+            return self._no_room()
         if limits.concurrent_requests and self.row["active"] > limits.concurrent_requests:
             return Refusal(
                 503, f"more than {limits.concurrent_requests} requests at once", "too_many_requests"
             )
         return None
 
+    def _no_room(self) -> Refusal:
+        message = f"more than {self.room} connections, which is what there are file descriptors for"
+        if not self._full:
+            self._full = True
+            _log.warning("%s: further ones get 503; raise the limit (ulimit -n) or add relays", message)
+        return Refusal(503, message, "too_many_connections")
+
     def answer_locally(self, transaction: Transaction) -> None:
         """`/-/live` and `/-/ready`."""
         path = transaction.request.path
         status, facts = 200, {"status": "live"}
         if path == "/-/ready":
-            facts = {"status": "ready"} if self.ready else {"status": "not ready", **self.router.problems()}
+            facts = {"status": "ready" if self.ready else "not ready", **self.router.problems()}
             status = 200 if self.ready else 503
         elif path != "/-/live":
             transaction.fail(

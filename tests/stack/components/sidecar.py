@@ -33,18 +33,21 @@ class Sidecar:
 
 @contextmanager
 def sidecar(
-    upstream: str,
+    upstream: str | None,
     *,
     directory: Path,
     environment: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
     configuration: Mapping[str, Any] | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Sidecar]:
-    """A sidecar that is ready, with its state in `directory`."""
+    """A sidecar that is ready, with its state in `directory`. `before`: what starts it, such as prlimit(1)."""
     file = directory / "driftline.yaml"
     file.write_text(json.dumps({"state_dir": str(directory / "state"), **(configuration or {})}))
     command = [
-        *(DRIFTLINE, "serve", "--upstream", upstream, "--config", file),
+        *before,
+        *(DRIFTLINE, "serve", "--config", file),
+        *(("--upstream", upstream) if upstream else ()),
         *("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
         *arguments,
     ]

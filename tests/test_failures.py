@@ -33,13 +33,13 @@ from prometheus_client.samples import Sample
 from driftline.relay.channel import BOUND
 from driftline.simulate.replies import Behaviour
 from driftline.simulate.upstream import SimulatedUpstream
+from tests.processes import DEADLINE, before, pid_of
 from tests.stack.components.http import get_json
-from tests.stack.components.sidecar import Sidecar, sidecar
+from tests.stack.components.sidecar import Sidecar
 from tests.stack.components.spans import ReceivedSpan, decode
 from tests.tracing.receivers import Received, http_receiver
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-DEADLINE = 30.0
 PRICED, UNPRICED = "priced-8b", "unpriced-8b"
 PRICES = [{"model": PRICED, "input": 2.0, "cached_input": 0.5, "output": 6.0}]
 WHOLE, LEFT, LONG, UNTOUCHED, APPLICATION, WITHOUT_PRICE = 30, 20, 6, 10, 10, 5
@@ -101,16 +101,6 @@ def usage(span: ReceivedSpan) -> tuple[int, int]:
     return span.attributes.get(asked, 0), span.attributes.get(answered, 0)
 
 
-@contextlib.asynccontextmanager
-async def served(directory: Path, upstream: str, **options: Any) -> AsyncIterator[Sidecar]:
-    context = sidecar(upstream, directory=directory, **options)
-    running = await asyncio.to_thread(context.__enter__)
-    try:
-        yield running
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
-
-
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     return asyncio.run(_load(tmp_path_factory.mktemp("load")))
@@ -125,9 +115,9 @@ async def _load(directory: Path) -> Load:
     ):
         picky.rejects = REJECTS
         exporters = [{"preset": "otlp", "endpoint": at.url} for at in (backend, picky)]
-        async with served(
-            directory,
+        async with before(
             upstream,
+            directory,
             configuration={"prices": PRICES, "exporters": exporters},
             environment={"OTEL_BSP_SCHEDULE_DELAY": "50"},
         ) as running:
@@ -279,7 +269,7 @@ async def test_4_streams_dropped_together_leave_it_ready(tmp_path):
     connector = aiohttp.TCPConnector(force_close=True)
     async with (
         large.serving() as upstream,
-        served(tmp_path, upstream) as running,
+        before(upstream, tmp_path) as running,
         aiohttp.ClientSession(running.url, connector=connector) as session,
     ):
         address = running.url.removeprefix("http://").split(":")
@@ -391,9 +381,9 @@ def test_18_what_counts_as_exported_is_what_the_backends_have(load):
 async def test_20_memory_is_flat_under_streams(tmp_path):
     """1,600 streams of 200 kB after the first 400 add no more to the relay than what may wait for the observer."""
     large = LargeStreams(pieces=3)
-    async with large.serving() as upstream, served(tmp_path, upstream) as running:
+    async with large.serving() as upstream, before(upstream, tmp_path) as running:
         address = running.url.removeprefix("http://").split(":")
-        (relay,) = await asyncio.to_thread(pids, running, "relay")
+        relay = await pid_of(running, "relay")
 
         async def client(streams: int) -> None:
             reader, writer = await asyncio.open_connection(*address)
@@ -404,16 +394,10 @@ async def test_20_memory_is_flat_under_streams(tmp_path):
             writer.close()
 
         await asyncio.gather(*(client(50) for _ in range(8)))
-        before = resident(relay)
+        warm = resident(relay)
         await asyncio.gather(*(client(200) for _ in range(8)))
         assert large.whole == 2_000
-        assert resident(relay) - before < BOUND
-
-
-def pids(running: Sidecar, role: str) -> list[int]:
-    """The observer may still be loading."""
-    health = running.process.wait_until(lambda: get_json(f"{running.admin}/healthz"), deadline=DEADLINE)
-    return [process["pid"] for process in health["processes"] if process["role"] == role]
+        assert resident(relay) - warm < BOUND
 
 
 def resident(pid: int) -> int:
