@@ -137,7 +137,7 @@ class Pool(Settings, frozen=True, kw_only=True):
     """
 
     name: str = "default"
-    """For routes, and for spans."""
+    """For routes, errors and spans."""
     models: list[str] = []
     """Models that it serves; a name with `*` in it stands for all that match. Empty, in the first pool that has none:
     the default pool, for what no other pool serves."""
@@ -172,7 +172,7 @@ class Route(Settings, frozen=True, kw_only=True):
     prefix: str
     """Whole segments of a path: `/v1/audio` is also `/v1/audio/speech`, and not `/v1/audiox`."""
     kind: Literal["openai", "none"] = "openai"
-    """API that is spoken there; `none`: what passes is relayed and counted, and neither changed nor traced."""
+    """API that is spoken there; `none`: bodies are passed and counted, and neither changed nor traced."""
     pool: str = ""
     """Its name; empty: found by the model, as without a route."""
 
