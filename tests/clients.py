@@ -27,6 +27,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.url = ""
+        self.requests = 0
         self.streaming = 0
         """Streams in flight."""
         self.may_end = asyncio.Event()
@@ -41,6 +42,7 @@ class Upstream:
 
     async def _serve(self, request: Message, writer: asyncio.StreamWriter) -> None:
         path = request.head.split()[1].decode()
+        self.requests += path != "/health"
         if path.startswith("/stream/"):
             self.streaming += 1
             await self._stream(path.removeprefix("/stream/"), writer)

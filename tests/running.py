@@ -5,20 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from tests.stack.components.http import get_json
 from tests.stack.components.sidecar import Sidecar, sidecar
 
 T = TypeVar("T")
 DEADLINE = 30.0
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 @contextlib.asynccontextmanager
-async def running(upstream: str, directory: Path, *arguments: str, **options: Any) -> AsyncIterator[Sidecar]:
+async def running(
+    upstream: str | None, directory: Path, *arguments: str, **options: Any
+) -> AsyncIterator[Sidecar]:
     """A sidecar before `upstream`, started and ended beside the test's loop."""
     context = sidecar(upstream, directory=directory, arguments=arguments, **options)
     started = await asyncio.to_thread(context.__enter__)
@@ -80,4 +88,21 @@ async def logged(sidecar: Sidecar, text: str, *, times: int = 1) -> dict[str, An
         lines = [entry for entry in events(sidecar) if text in entry["event"]]
         return lines if len(lines) >= times else []
 
-    return (await until(found, f"never logged: {text}\n{sidecar.process.tail()}"))[-1]
+    try:
+        return (await until(found, text))[-1]
+    except AssertionError:
+        raise AssertionError(f"never logged: {text}\n{sidecar.process.tail()}") from None
+
+
+async def kill_successors(supervisor: int, role: str, spared: list[int | None]) -> None:
+    """Every process of that role that is none of `spared`, as soon as it exists."""
+    while True:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                ours = parent == supervisor and f"driftline.{role}" in (folder / "cmdline").read_text()
+            except OSError:
+                continue
+            if ours and int(folder.name) not in spared:
+                os.kill(int(folder.name), signal.SIGKILL)
+        await asyncio.sleep(0.005)

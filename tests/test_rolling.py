@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 
 from driftline.process import Incarnation
 from driftline.relay.counters import Block
 from tests.clients import Client, upstream
-from tests.running import balanced, events, health, logged, pids, running, until
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+from tests.running import balanced, events, health, kill_successors, linux, logged, pids, running, until
 
 
 async def again(work, stop):
@@ -159,27 +155,13 @@ async def test_a_successor_that_does_not_come_up_leaves_the_old_relay_at_work(tm
     """The machine has no memory left for it, say, and it is killed as soon as it runs."""
     async with upstream() as server, running(server.url, tmp_path) as sidecar:
         (old,) = pids(await health(sidecar), "relay")
-        broken = asyncio.create_task(_kill_successors(sidecar.process.pid, old))
+        broken = asyncio.create_task(kill_successors(sidecar.process.pid, "relay", [old]))
         os.kill(sidecar.process.pid, signal.SIGUSR2)
         line = await logged(sidecar, "cannot be replaced")
         broken.cancel()
         assert line["event"] == "relay 0 cannot be replaced: it ended while it started"
         assert pids(await health(sidecar), "relay") == [old]
         await fresh(sidecar.url, "still")
-
-
-async def _kill_successors(supervisor, old):
-    """Every relay but the old one, as soon as it exists."""
-    while True:
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                ours = parent == supervisor and "driftline.relay" in (folder / "cmdline").read_text()
-            except OSError:
-                continue
-            if ours and int(folder.name) != old:
-                os.kill(int(folder.name), signal.SIGKILL)
-        await asyncio.sleep(0.005)
 
 
 WATCHFUL = {"timeouts": {"watchdog": 3}}

@@ -13,7 +13,16 @@ from driftline.exchange import Exchange
 from driftline.listeners import Address, listen
 from driftline.relay.counters import Block
 from driftline.relay.server import Relay
-from driftline.relay.settings import DataPlane, Endpoint, Limits, Pool, RelaySettings, Route, Timeouts
+from driftline.relay.settings import (
+    DataPlane,
+    Endpoint,
+    Limits,
+    ListenerTls,
+    Pool,
+    RelaySettings,
+    Route,
+    Timeouts,
+)
 
 DEADLINE = 10.0
 Handler = Callable[["Peer"], Awaitable[None]]
@@ -170,6 +179,7 @@ async def rig(
     pools: list[Pool] | None = None,
     routes: list[Route] | None = None,
     sampler: dict[str, str] | None = None,
+    tls: ListenerTls | None = None,
 ) -> AsyncIterator[Rig]:
     upstream = Upstream()
     await upstream.start()
@@ -183,6 +193,7 @@ async def rig(
         limits=limits or Limits(),
         timeouts=timeouts or Timeouts(drain=1.0),
         sampler=sampler or {},
+        tls=tls,
     )
     server = Relay(settings, records, block.allocate(1), probing=False)
     listener = listen(Address("127.0.0.1:0"))
