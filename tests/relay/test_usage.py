@@ -51,6 +51,16 @@ def test_a_server_that_sends_usage_to_everyone_is_left_alone():
     assert relayed(forced, []) == (forced, b"")
 
 
+def test_usage_inside_another_key_is_not_the_servers_answer():
+    """Groq sends `x_groq.usage` with its last ordinary event, asked or not; the event we asked for is cut all the same."""
+    nested = b',"x_groq":{"id":"r","usage":{"prompt_tokens":3}}'
+    asked = STREAM % (nested, USAGE % nested)
+    for position in range(len(asked)):
+        seen, usage = relayed(asked, [position])
+        assert seen == STREAM % (nested, b"")
+        assert json.loads(usage)["usage"]["completion_tokens"] == 2
+
+
 def test_a_stream_that_breaks_off_loses_nothing():
     asked = STREAM % (b"", USAGE % b"")
     without = STREAM % (b"", b"")

@@ -113,9 +113,30 @@ _EVENT_MOST = 256 * 1024
 """Bytes of an event that are gathered; no usage event is that large, so a larger one is passed on as it comes."""
 _BOUNDARY = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _FINGERPRINT = re.compile(rb'"system_fingerprint"\s*:\s*"(?:[^"\\]|\\.)*"')
+
+
+class _Event(msgspec.Struct):
+    """The top-level keys that matter: others may hold usage of their own (`x_groq`)."""
+
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    choices: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def _usage_of(event: bytes) -> tuple[bool, bool]:
+    """Whether `event` says what was used, and whether it says nothing else: its `choices` is there and empty."""
+    if not _USAGE.search(event):
+        return False, False
+    try:
+        found = _decode_event(event.partition(b"data:")[2])
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False, False
+    usage = bytes(found.usage).startswith(b"{")
+    return usage, usage and bytes(found.choices).startswith(b"[") and not bytes(found.choices)[1:-1].strip()
 
 
 def notable(events: bytes) -> bool:
@@ -170,8 +191,7 @@ class UsageCutter:
             self._passing = False
             out.append(event)
             return
-        usage = _USAGE.search(event) is not None
-        empty = usage and _NO_CHOICES.search(event) is not None
+        usage, empty = _usage_of(event)
         # An ordinary event with usage: the server sends it to everyone, so the client would have seen it too.
         self._forced = self._forced or (usage and not empty)
         if empty and not self._forced and not self.usage_event:
