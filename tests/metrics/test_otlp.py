@@ -61,6 +61,20 @@ async def test_a_push_goes_out_at_each_interval() -> None:
     assert len(received.paths) == 4
 
 
+@pytest.mark.parametrize("step", [3600, -3600, -1])
+async def test_pushes_go_on_when_the_clock_is_set(step: int) -> None:
+    """Back by an hour, the next one must not wait for that hour to pass again."""
+    async with http_receiver() as received:
+        metrics = measured(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url, "OTEL_METRIC_EXPORT_INTERVAL": "10000"}
+        )
+        for second in range(1, 41):
+            metrics.tick(STARTED + second + (step if second > 5 else 0))
+            await until(lambda second=second: len(received.paths) >= second // 10 - 1)
+        assert 3 <= len(received.paths) <= 5
+        await metrics.shutdown(STARTED + 41 + step, 5)
+
+
 async def test_a_backend_that_hangs_holds_nobody_up() -> None:
     async with http_receiver() as received:
         received.hang = asyncio.Event()

@@ -135,7 +135,8 @@ class Pusher:
 
     def tick(self, now: float) -> None:
         """Push where it is time to. `now` is seconds since the epoch."""
-        if self._senders and now >= self._due:
+        # Outside of the interval before it is due, the clock was set back: waiting for it could take hours.
+        if self._senders and not 0 < self._due - now <= self._interval:
             self._due = now + self._interval
             if self._pushing is None or self._pushing.done():
                 self._pushing = asyncio.create_task(self._push(self._read(now)), name="push-metrics")

@@ -117,13 +117,19 @@ class Service:
     def _fault(self, name: str) -> None:
         self.faults[name] += 1
         if self.faults[name] == 1:
-            _log.exception("%s failed on a call; further failures of its kind are only counted", name)
+            _log.exception("%s failed; further failures of its kind are only counted", name)
 
     def tick(self, now: float) -> None:
-        """Once a second."""
+        """Once a second. Never raises: a clock that a fault has stopped is noticed too late."""
+        for name, tick in (("drift", self._judge), ("metrics", self._metrics.tick)):
+            try:
+                tick(now)
+            except Exception:  # noqa: BLE001
+                self._fault(name)
+
+    def _judge(self, now: float) -> None:
         for event in self._drift.tick(now):
             self._recent.keep(event.incident.trace_ids)
-        self._metrics.tick(now)
 
     # View
 
