@@ -128,6 +128,8 @@ class Sidecar:
         return max(living, key=psutil.Process.create_time).pid if living else 0
 
     def _children(self) -> list[psutil.Process]:
+        if (status := self._supervisor.poll()) is not None:
+            raise RuntimeError(f"the sidecar ended with {status}; its log is {self.log}")
         return psutil.Process(self.supervisor).children()
 
     def ports(self, pid: int) -> frozenset[int]:
