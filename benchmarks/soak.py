@@ -252,7 +252,8 @@ def main(*, total: int, rate: float, connections: int, relays: int, minutes: flo
         console.print(table(samples).rich())
         console.print(
             f"Private, last half: {growth.mib:+.2f} MiB, {growth.per_100_000:+.2f} MiB per 100,000 requests. "
-            f"Flat is at most {NOISE} MiB, or {GROWTH_LIMIT} MiB per 100,000 requests: {'flat' if growth.flat else 'not flat'}."
+            f"Flat is at most {NOISE} MiB, or {GROWTH_LIMIT} MiB per 100,000 requests: "
+            f"{'flat' if growth.flat else 'not flat'}."
         )
     if wrong:
         raise click.ClickException("; ".join(wrong))

@@ -72,6 +72,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """How much longer than asked it was between two tokens, as a share; where much, the rig was the limit."""
     burst_ms: Figure | None
     """From the first to the last write of a burst, median."""
+    reads: Figure | None
+    """Of the client per chunk: well below one, chunks were joined on the way, which flatters the CPU per chunk."""
     rig_busy: Figure | None
     open_mib: Figure | None
     """Memory of all its processes with all streams open, the most of each."""
@@ -144,6 +146,7 @@ def _summary(peer: str, load: str, rounds: Sequence[Round]) -> Summary | None:
         most_at_once=over(lambda one: one.chunks.most_at_once, of=streams),
         stretched=over(_stretched, of=streams),
         burst_ms=over(lambda one: one.chunks.bursts.width.p50, of=streams),
+        reads=over(lambda one: one.chunks.reads_per_token, of=streams),
         rig_busy=over(lambda one: one.cost.rig_busy),
         open_mib=Figure.of([sum(one.memory.values()) / 2**20 for one in present if one.memory]),
         after_mib=Figure.of([sum(turn.memory.values()) / 2**20 for turn in turns]) if proxied else None,
