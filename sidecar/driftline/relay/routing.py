@@ -130,6 +130,7 @@ class Balancer(Generic[S]):
         self._weighted = [variant for variant in self.variants.values() if variant.weight]
         self.splits = len(self._weighted) > 1
         """It matters who asks."""
+        self._unsplit = _ranked(self._weighted)
 
     def candidates(self, key: bytes, forced: str = "") -> Iterator[tuple[str, S]]:
         """Variant and server, first the one to ask, then whom to ask when that one cannot be reached.
@@ -138,28 +139,35 @@ class Balancer(Generic[S]):
         then what is left: a health check may be wrong, a refused connection is not. A variant of weight 0 takes
         nothing unless it is `forced`, and then alone.
         """
-        variants = [self.variants[forced]] if forced else self._weighted
-        if len(variants) > 1:
-            variants = sorted(variants, key=lambda variant: variant.score(key), reverse=True)
-        groups = [(variant.name, list(variant.members)) for variant in variants]
-        while groups:
-            group = next((group for group in groups if _any_healthy(group[1])), groups[0])
-            name, members = group
-            chosen = min(members, key=_load) if len(members) > 1 else members[0]
-            yield name, chosen.server
-            members.remove(chosen)
-            if not members:
-                groups.remove(group)
+        if forced:
+            ranked = _ranked([self.variants[forced]])
+        elif self.splits:
+            ranked = _ranked(sorted(self._weighted, key=lambda variant: variant.score(key), reverse=True))
+        else:
+            ranked = self._unsplit
+        if len(ranked) == 1:
+            only = ranked[0][1]
+            return iter([(only.variant, only.server)])
+        return _in_order(ranked)
 
 
-def _any_healthy(members: list[Member[S]]) -> bool:
-    return any(member.server.healthy for member in members)
+def _ranked(variants: list[Variant[S]]) -> list[tuple[int, Member[S]]]:
+    """Their members, each with the rank of its variant."""
+    return [(rank, member) for rank, variant in enumerate(variants) for member in variant.members]
 
 
-def _load(member: Member[S]) -> tuple[bool, float, float]:
-    """Least first: healthy, then by requests in flight with the next one, relative to weight.
+def _in_order(left: list[tuple[int, Member[S]]]) -> Iterator[tuple[str, S]]:
+    # From a random place on, as the first of equals is taken: several relays that each see only their own requests
+    # would all begin with the same server.
+    start = int(random.random() * len(left))
+    left = left[start:] + left[:start]
+    while left:
+        chosen = min(left, key=_preference)
+        yield chosen[1].variant, chosen[1].server
+        left.remove(chosen)
 
-    Ties fall by chance: several relays that each see only their own requests would all begin with the same server.
-    """
-    server = member.server
-    return not server.healthy, (server.outstanding + 1) / member.weight, random.random()
+
+def _preference(ranked: tuple[int, Member[S]]) -> tuple[bool, int, float]:
+    """Least first: healthy, then by variant, then by requests in flight (the next included) relative to weight."""
+    rank, (server, weight, _) = ranked
+    return not server.healthy, rank, (server.outstanding + 1) / weight
