@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def close(self) -> None:
+        self.usable = False
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:

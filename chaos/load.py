@@ -8,7 +8,6 @@ Prints a `ledger.Traffic` as JSON. What is asked, by whom and in which order dep
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from random import Random
@@ -56,7 +55,7 @@ class Wish(msgspec.Struct, frozen=True):
             kind=kind,
             tokens=round(2 ** rng.uniform(1, 8.5)) if kind == "stream" else wire.REPLY_TOKENS,
             size=round(2 ** rng.uniform(16, 21)) if kind == "upload" else 0,
-            chunked=rng.random() < 0.5,
+            chunked=kind == "upload" and rng.random() < 0.5,
             seconds_per_piece=rng.choice((0.0, 0.0, 0.05)),
             leaves_after=rng.choice((0.0, 0.001, rng.uniform(0, 1))) if leaves else None,
             resets=rng.random() < 0.5,
@@ -142,68 +141,57 @@ class Clients:
         body = wish.body
         self._asked[wish.kind] += 1
         asked_at = time.monotonic_ns()
-        answer = connection.ask(_head(wish, len(body)) + (b"" if wish.kind == "upload" else body))
-        sending = asyncio.create_task(_send(connection, wish, body)) if wish.kind == "upload" else None
-        end: End
-        try:
-            async with asyncio.timeout(PATIENCE if wish.leaves_after is None else wish.leaves_after):
-                await answer.ended.wait()
-            end = (
-                "complete"
-                if answer.whole and answer.status == 200
-                else "refused"
-                if answer.whole
-                else "broken"
-            )
-        except TimeoutError:
-            end = "hung" if wish.leaves_after is None else "left"
-            connection.leave(reset=wish.resets)
-        if sending is not None:
-            # An answer before the request's end: what is left of the request is not sent, nor anything behind it.
-            if not sending.done():
-                connection.close()
-                connection.usable = False
-            sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sending
+        answer, end = await _ask(wish, body, connection)
         detail = answer.fault
-        if end == "complete" and (detail := wish.fault(answer, body)):
-            end = "altered"
-        if end == "refused":
-            detail = bytes(answer.body).decode(errors="replace")
-        if end == "complete":
+        if end == "complete" and not (detail := wish.fault(answer, body)):
             self._complete[wish.kind] += 1
             return True
-        self._others.append(
-            Request(
-                number=wish.number,
-                kind=wish.kind,
-                end=end,
-                port=connection.port,
-                opened_at=connection.opened_at,
-                asked_at=asked_at,
-                ended_at=time.monotonic_ns(),
-                status=answer.status,
-                incarnation=int(answer.fields.get(INCARNATION.decode(), 0)),
-                trace_id=answer.fields.get("x-driftline-trace-id", ""),
-                received=len(answer.body),
-                detail=detail,
-            )
+        request = Request(
+            number=wish.number,
+            kind=wish.kind,
+            end="altered" if end == "complete" else end,
+            port=connection.port,
+            opened_at=connection.opened_at,
+            asked_at=asked_at,
+            ended_at=time.monotonic_ns(),
+            status=answer.status,
+            incarnation=int(answer.fields.get(INCARNATION.decode(), 0)),
+            trace_id=answer.fields.get("x-driftline-trace-id", ""),
+            received=len(answer.body),
+            detail=answer.body.decode(errors="replace") if end == "refused" else detail,
         )
+        self._others.append(request)
         return False
+
+
+async def _ask(wish: Wish, body: bytes, connection: Connection) -> tuple[Answer, End]:
+    """What came back, and how it ended; whether its bytes are right is not looked at yet."""
+    uploads = wish.kind == "upload"
+    answer = connection.ask(_head(wish, len(body)) + (b"" if uploads else body))
+    sending = asyncio.create_task(_send(connection, wish, body)) if uploads else None
+    try:
+        async with asyncio.timeout(PATIENCE if wish.leaves_after is None else wish.leaves_after):
+            await answer.ended.wait()
+    except TimeoutError:
+        connection.leave(reset=wish.resets)
+        return answer, "hung" if wish.leaves_after is None else "left"
+    finally:
+        if sending is not None and not sending.done():
+            # What is left of the request is not sent, so nothing may follow it.
+            sending.cancel()
+            connection.close()
+    if not answer.whole:
+        return answer, "broken"
+    return answer, "complete" if answer.status == 200 else "refused"
 
 
 def _head(wish: Wish, length: int) -> bytes:
     path = wire.EMBEDDINGS if wish.kind == "embeddings" else wire.CHAT
-    framing = b"Transfer-Encoding: chunked" if _in_chunks(wish) else b"Content-Length: %d" % length
+    framing = b"Transfer-Encoding: chunked" if wish.chunked else b"Content-Length: %d" % length
     return b"POST %b HTTP/1.1\r\nHost: chaos\r\nContent-Type: application/json\r\n%b\r\n\r\n" % (
         path,
         framing,
     )
-
-
-def _in_chunks(wish: Wish) -> bool:
-    return wish.kind == "upload" and wish.chunked
 
 
 async def _send(connection: Connection, wish: Wish, body: bytes) -> None:
