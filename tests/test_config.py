@@ -97,7 +97,7 @@ def test_the_file_of_a_certificate_is_read_when_the_configuration_is(tmp_path):
     (tmp_path / "ca.pem").write_text("no certificate")
     text = f"pools: [{{endpoints: [{{url: 'https://h', tls: {{ca: {tmp_path}/ca.pem}}}}]}}]"
     assert refused(tmp_path, text) == (
-        "d.yaml:1: pools[0].endpoints[0].tls: ca is ca.pem, which holds no certificate in PEM form: name one that does"
+        "d.yaml:1: pools[0].endpoints[0].tls: ca is ca.pem, which holds no certificate: it wants a PEM file"
     )
 
 
@@ -109,7 +109,7 @@ def test_a_key_that_does_not_belong_to_its_certificate_is_refused(tmp_path):
     tls = f"{{certificate: {tmp_path}/one.pem, key: {tmp_path}/other.key}}"
     error = refused(tmp_path, f"pools: [{{endpoints: [{{url: 'https://h', tls: {tls}}}]}}]")
     assert error.startswith(
-        "d.yaml:1: pools[0].endpoints[0].tls: certificate is one.pem and its key other.key, which do"
+        "d.yaml:1: pools[0].endpoints[0].tls: key is other.key, which does not belong to the certificate in one.pem: "
     )
 
 

@@ -31,7 +31,7 @@ from driftline.relay.settings import (
     Timeouts,
     conflicts,
 )
-from driftline.relay.tls import client_context
+from driftline.relay.upstream_tls import client_context
 from driftline.settings import Settings
 from driftline.tracing import presets
 from driftline.tracing.content import CaptureSettings

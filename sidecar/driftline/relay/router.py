@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from driftline.relay import settings
 from driftline.relay.pool import Endpoint, Pool
 from driftline.relay.routing import Table, model_in
-from driftline.relay.tls import client_context
 from driftline.relay.transaction import Refusal, Transaction
+from driftline.relay.upstream_tls import client_context
 
 if TYPE_CHECKING:
     from driftline.relay.server import Relay
