@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 from aiohttp import web
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -46,13 +49,13 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver(*answers: web.Response) -> AsyncIterator[Receiver]:
+async def receiver(*answers: web.Response, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     one = Receiver(list(answers))
     runner = web.ServerRunner(web.Server(one), shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     host, port = runner.addresses[0][:2]
-    one.url = f"http://{host}:{port}/v1/traces"
+    one.url = f"{'https' if tls else 'http'}://{host}:{port}/v1/traces"
     try:
         yield one
     finally:
@@ -152,6 +155,34 @@ async def test_a_connection_that_the_receiver_closed_meanwhile_costs_nothing() -
         await sender.close()
     assert outcomes == [Outcome(delivered=True)] * 3
     assert served == 3
+
+
+async def test_a_receiver_is_trusted_by_the_authorities_of_a_file_and_gets_the_clients_certificate(
+    tmp_path: Path,
+) -> None:
+    """And where neither is given there is no delivery, but a reason."""
+    authority = trustme.CA()
+    authorities, client = tmp_path / "ca.pem", tmp_path / "client.pem"
+    authority.cert_pem.write_to_path(str(authorities))
+    authority.issue_cert("driftline").private_key_and_cert_chain_pem.write_to_path(str(client))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authorities))
+    server.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    files = {"certificate": str(authorities), "client_certificate": str(client)}
+    async with receiver(tls=server) as one:
+        async with sending_to(one, **files) as sender:
+            assert await sender.send(b"batch", WITHIN) == Outcome(delivered=True)
+        async with sending_to(one) as sender:
+            outcome = await sender.send(b"batch", WITHIN)
+    assert (outcome.delivered, "CERTIFICATE_VERIFY_FAILED" in outcome.reason) == (False, True)
+    assert one.bodies == [b"batch"]
+
+
+def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("hello")
+    with pytest.raises(ValueError, match=f"^{file}: no certificates for TLS"):
+        HttpSender("https://c:4318", {}, Connection(certificate=str(file)))
 
 
 class _Export(grpc.GenericRpcHandler):
