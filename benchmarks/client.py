@@ -21,7 +21,7 @@ import httptools
 
 READ_BYTES = 65536
 SO_TIMESTAMPNS = 35
-"""Of Linux, in asm-generic/socket.h; the `socket` module has no name for it before Python 3.14."""
+"""Of Linux, in asm-generic/socket.h; the `socket` module of Python 3.11 has no name for it."""
 TIMESTAMP = struct.Struct("qq")
 STAMPS = sys.platform == "linux"
 RETRY = 0.02
