@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 
 import msgspec
 import pytest
+import trustme
 
 from driftline.config import Config
 from driftline.reload import plan
@@ -216,3 +218,44 @@ async def test_a_configuration_that_the_observer_cannot_run_with_is_taken_back(t
         await until(back, "no observer came back")
         again = await file.reload(sidecar, says="SIGHUP: reloaded", limits={})
         assert again["changed"] == ["capture.content: null -> true"]
+
+
+async def test_a_renewed_certificate_and_a_rolling_restart_behind_tls_fail_no_request(tmp_path, monkeypatch):
+    """New connections get the new certificate at once; nobody else notices anything."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    issue(authority, tmp_path, "first.example")
+    files = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    file = Written(tmp_path)
+    async with upstream() as server, running(server.url, tmp_path, configuration={"tls": files}) as sidecar:
+        assert sidecar.url.startswith("https://")
+        stop = asyncio.Event()
+        clients = [Client(sidecar.url, ssl=ssl.create_default_context()) for _ in range(9)]
+
+        async def ask(n, client):
+            while not stop.is_set():
+                kinds = {0: client.says, 1: client.streams, 2: lambda _: client.pipelines(["a", "b", "c"])}
+                await kinds[n % 3](str(n))
+                await asyncio.sleep(0.005)
+
+        async with asyncio.TaskGroup() as group:
+            for n, client in enumerate(clients):
+                group.create_task(ask(n, client))
+            issue(authority, tmp_path, "second.example")
+            await file.reload(sidecar, says="SIGHUP: reloaded")
+            new = Client(sidecar.url, ssl=ssl.create_default_context(), server_hostname="second.example")
+            await new.says("renewed")
+            os.kill(sidecar.process.pid, signal.SIGUSR2)
+            await logged(sidecar, "all processes are replaced")
+            stop.set()
+        for client in [*clients, new]:
+            client.close()
+        books = await balanced(sidecar)
+        assert (books["dropped"], books["outcomes"]) == ({}, {"complete": books["started"]})
+
+
+def issue(authority, folder, name):
+    made = authority.issue_cert("127.0.0.1", name)
+    (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+    made.private_key_pem.write_to_path(folder / "key.pem")

@@ -46,6 +46,8 @@ def listen(address: Address, *, shared: bool = False) -> socket.socket:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
             sock.bind(where)
             sock.listen(BACKLOG)
+            # Relays share the queue: where another was quicker, accepting must not wait.
+            sock.setblocking(False)
         except OSError:
             sock.close()
             raise

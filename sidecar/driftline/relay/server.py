@@ -74,6 +74,8 @@ class Relay:
     async def start(self, listener: socket.socket) -> None:
         """Serve connections of `listener`, which is listening already. Raises `ValueError` for a bad certificate."""
         self._listener = listener
+        # Before it is duplicated: whether it blocks is a property of the kernel's socket, shared with other relays.
+        listener.setblocking(False)
         if self._probing:
             await asyncio.wait({self.spawn(self._look())}, timeout=_FIRST_LOOK_SECONDS)
         self._server = await self._accept(self.settings)
@@ -84,11 +86,12 @@ class Relay:
     async def _accept(self, settings: DataPlane) -> asyncio.Server:
         """Take connections from the listener's queue, which is the kernel's and outlives whoever takes from it."""
         tls = settings.tls
+        context = server_context(tls) if tls else None
         return await asyncio.get_running_loop().create_server(
             self._arrived,
             sock=self._listener.dup(),
             backlog=BACKLOG,
-            ssl=server_context(tls) if tls else None,
+            ssl=context,
             ssl_handshake_timeout=(settings.timeouts.header or _HANDSHAKE_SECONDS) if tls else None,
             ssl_shutdown_timeout=_IDLE_DRAIN_SECONDS if tls else None,
         )

@@ -53,7 +53,7 @@ def sidecar(
     ]
     with Process("sidecar", command, directory=directory, environment=environment) as process:
         addresses = process.wait_until(lambda: _listening(process), deadline=60)
-        running = Sidecar(f"http://{addresses['data']}", f"http://{addresses['admin']}", process)
+        running = Sidecar(addresses["url"], f"http://{addresses['admin']}", process)
         process.wait_until(lambda: get(f"{running.url}/-/ready"), deadline=60)
         yield running
 
