@@ -30,7 +30,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from driftline.relay.channel import BOUND
 from driftline.simulate.replies import Behaviour
 from driftline.simulate.upstream import SimulatedUpstream
 from tests.processes import DEADLINE, before, pid_of
@@ -379,7 +378,7 @@ def test_18_what_counts_as_exported_is_what_the_backends_have(load):
 
 @linux
 async def test_20_memory_is_flat_under_streams(tmp_path):
-    """1,600 streams of 200 kB after the first 400 add no more to the relay than what may wait for the observer."""
+    """1,600 streams of 200 kB after the first 400 add no more to the relay than a few of them: what they were is gone."""
     large = LargeStreams(pieces=3)
     async with large.serving() as upstream, before(upstream, tmp_path) as running:
         address = running.url.removeprefix("http://").split(":")
@@ -397,7 +396,7 @@ async def test_20_memory_is_flat_under_streams(tmp_path):
         warm = resident(relay)
         await asyncio.gather(*(client(200) for _ in range(8)))
         assert large.whole == 2_000
-        assert resident(relay) - warm < BOUND
+        assert resident(relay) - warm < 16 * 1024 * 1024
 
 
 def resident(pid: int) -> int:

@@ -22,8 +22,8 @@ GOODBYE = b"\0"
 """All that an observer ever says: another one follows."""
 MAX_RECORD = 4 * 1024 * 1024
 """Two bodies of 256 KiB and what was scanned, with room."""
-BOUND = 16 * 1024 * 1024
-"""Bytes that may wait for a slow observer."""
+BOUND = 64 * 1024 * 1024
+"""Bytes that may wait for a slow observer: 512 streams that end in one step of the engine are some 31 MB."""
 _GATHER_SECONDS = 0.005
 _AGAIN_SECONDS = 0.2
 
