@@ -53,7 +53,7 @@ def answers(tmp_path_factory):
         "prices": [{"model": "m", "input": 1, "output": 2}],
     }
     service = Service(config, Intake(counters))
-    service.processes = [{"role": "observer", "pid": 1, "restarts": 0, "since": 0.0}]
+    service.processes = [{"role": "observer", "pid": 1, "restarts": 0, "replaced": 0, "since": 0.0}]
     start = int(service._started) + 1
     for second in range(start, start + 16):
         longer = 30 if second >= start + 13 else 1

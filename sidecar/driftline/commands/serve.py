@@ -39,7 +39,10 @@ def command(
     state_dir: str | None,
     path: Path | None,
 ) -> None:
-    """Run the sidecar until SIGTERM or Ctrl-C."""
+    """Run the sidecar until SIGTERM or Ctrl-C.
+
+    SIGHUP reads the configuration again, SIGUSR2 replaces the processes one by one.
+    """
     from driftline.supervisor import serve  # noqa: PLC0415  # asyncio and sockets: not for --help
 
     logs.configure("supervisor")

@@ -348,12 +348,8 @@ class ClientConnection(asyncio.Protocol):
     def leave(self) -> None:
         """Close an idle connection. A request that crosses the end on its way is read and dropped: its client is told
         by an orderly end, after which it may ask again elsewhere (RFC 9112 §9.3.1), rather than by a reset."""
-        if self._closing:
-            return
-        if self.transport.can_write_eof():
-            self._linger()
-        else:
-            self.close()
+        if not self._closing:
+            (self._linger if self.transport.can_write_eof() else self.close)()
 
     @property
     def pipelining(self) -> bool:
