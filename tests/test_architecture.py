@@ -140,7 +140,17 @@ def test_a_relay_loads_nothing_of_the_telemetry_plane():
     ours = {
         name.split(".")[1] for name in loaded_by("driftline.relay.__main__") if name.startswith("driftline.")
     }
-    assert ours == {"attribution", "baggage", "control", "exchange", "listeners", "logs", "relay", "settings"}
+    assert ours == {
+        "attribution",
+        "baggage",
+        "control",
+        "descriptors",
+        "exchange",
+        "listeners",
+        "logs",
+        "relay",
+        "settings",
+    }
 
 
 @pytest.mark.parametrize("package", ["dialects", "drift"])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from driftline.drift.chi2 import quantile
+from driftline.drift.special import special
 
 CALIBRATED = 200
 """Held-out windows from which on the law of a scale is trusted with a page."""
@@ -72,4 +72,4 @@ def fit(held_out: Sequence[float], groups: int, calls: float, shorter: Dispersio
 
 def _widening(degrees: float) -> float:
     """The upper end of the interval of a chi-squared variable's scale, over its estimate from so many degrees."""
-    return degrees / quantile(CONFIDENCE, degrees)
+    return degrees / float(special().chdtri(degrees, CONFIDENCE))

@@ -8,12 +8,9 @@ alone: as a factor on the whole threshold it would multiply the tolerance too, a
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
-from driftline.drift import chi2
 from driftline.drift.dispersion import Dispersion
-
-_NORMAL = NormalDist()
+from driftline.drift.special import special
 
 Law = tuple[float, float]
 """(threshold, probability of a value at least as large)."""
@@ -27,8 +24,8 @@ def psi_law(value: float, size: float, dispersion: Dispersion, *, tolerance: flo
     """
     scale = dispersion.factor * size
     centre = tolerance / scale
-    threshold = scale * chi2.quantile(alpha, dispersion.degrees, centre)
-    return threshold, chi2.tail(value / scale, dispersion.degrees, centre)
+    threshold = scale * _chi2_quantile(alpha, dispersion.degrees, centre)
+    return threshold, _chi2_tail(value / scale, dispersion.degrees, centre)
 
 
 def chi2_law(value: float, size: float, dispersion: Dispersion, *, tolerance: float, alpha: float) -> Law:
@@ -51,6 +48,18 @@ def ks_law(
     anywhere = math.sqrt(-0.5 * math.log(alpha / 2) * scale)
     widest = max((math.sqrt(step * (1 - step)) for step in steps), default=0.0)
     inner = sum(0 < step < 1 for step in steps)
-    at_edges = widest * math.sqrt(scale) * -_NORMAL.inv_cdf(alpha / (2 * inner)) if inner else anywhere
+    at_edges = widest * math.sqrt(scale) * -float(special().ndtri(alpha / (2 * inner))) if inner else anywhere
     excess = max(value - allowed, 0.0)
     return allowed + min(anywhere, at_edges), min(1.0, 2 * math.exp(-2 * excess**2 / scale))
+
+
+def _chi2_quantile(alpha: float, degrees: float, centre: float) -> float:
+    """The value that is exceeded with probability `alpha`."""
+    return float(
+        special().chndtrix(1 - alpha, degrees, centre) if centre > 0 else special().chdtri(degrees, alpha)
+    )
+
+
+def _chi2_tail(value: float, degrees: float, centre: float) -> float:
+    # Good to 1e-15, far below any page budget; scipy.stats has the exact tail and costs 50 MB and a second.
+    return max(0.0, 1 - float(special().chndtr(value, degrees, centre)))

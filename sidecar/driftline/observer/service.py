@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from driftline.call import Call
 from driftline.config import Config
 from driftline.console.app import application
 from driftline.cost.prices import TokenPricer
+from driftline.drift.special import special
 from driftline.drift.store import Store
 from driftline.exchange import Exchange, decode
 from driftline.metrics import Metrics
@@ -78,9 +80,12 @@ class Service:
         )
         await self._runner.setup()
         await web.SockSite(self._runner, admin).start()
+        # Before the first window is judged, so that no call waits for it then.
+        self._warming = asyncio.create_task(asyncio.to_thread(special))
 
     async def stop(self) -> None:
         """Flush what is on its way out, save what must survive, close the port."""
+        await self._warming
         self._drift.stop()
         await self._tracing.shutdown(_FLUSH_SECONDS)
         await self._metrics.shutdown(time.time(), _FLUSH_SECONDS)
