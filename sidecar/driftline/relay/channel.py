@@ -141,5 +141,5 @@ class Channel(asyncio.Protocol):
 
 def _least_size(exchange: Exchange) -> int:
     """Bytes its record takes at least: known without encoding what there is no room for."""
-    bodies = (exchange.request_body, exchange.response_body)
-    return sum(len(body.head) + len(body.tail) for body in bodies)
+    asked, answered = exchange.request_body, exchange.response_body
+    return len(asked.head) + len(asked.tail) + len(answered.head) + len(answered.tail)

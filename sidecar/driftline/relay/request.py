@@ -20,8 +20,8 @@ from driftline.relay.tracecontext import (
 _GENERATIONS = (b"/v1/chat/completions", b"/v1/completions")
 """The endpoints whose streams count tokens only when asked."""
 _ABSOLUTE = re.compile(rb"https?://(?:[^/?#]*@)?([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
-_OWN = frozenset({b"traceparent"})
-_OWN_WITHOUT_STATE = _OWN | {b"tracestate"}
+_STOPPING = headers.HOP_BY_HOP | {b"traceparent"}
+_STOPPING_WITH_STATE = _STOPPING | {b"tracestate"}
 """What a request brings of its trace context is replaced by ours."""
 _NOT_IN_TRAILERS = frozenset({b"content-length", b"host"})
 """They say where a message ends and whom it is for, which is settled by then (RFC 9110 §6.5.1)."""
@@ -150,7 +150,9 @@ class Request:
     def head_for(self, authority: bytes, record: Exchange, *, preserve_host: bool) -> bytes:
         """The header that the upstream at `authority` gets."""
         received = self.headers
-        dropped = received.dropped() | (_OWN if record.tracestate else _OWN_WITHOUT_STATE) | self.ours
+        dropped = _STOPPING if record.tracestate else _STOPPING_WITH_STATE
+        if self.ours or b"connection" in received:
+            dropped = dropped | received.dropped() | self.ours
         replaced = {b"content-length": b"%d" % (self.length or 0)}
         if not preserve_host:
             replaced[b"host"] = authority

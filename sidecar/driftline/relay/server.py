@@ -228,7 +228,7 @@ class Relay:
             return Refusal(
                 413, f"the request body is larger than {limits.body_bytes} bytes", "body_too_large"
             )
-        if request.path.startswith("/-/"):
+        if request.target.startswith(b"/-/"):
             return None
         if transaction.client.one_too_many:
             return self._no_room()

@@ -18,7 +18,7 @@ from driftline.relay.transaction import Refusal
 if TYPE_CHECKING:
     from driftline.relay.request import Request
 
-_HOST = re.compile(rb"(?:\[[\w:.%~-]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?")
+_HOST = re.compile(rb"[ \t]*(?:\[[\w:.%~-]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?[ \t]*")
 """`uri-host [ ":" port ]` (RFC 3986 §3.2.2), which leaves out user information, paths and lists."""
 _MOST_LENGTH = 2**63 - 1
 """Servers count a body in a signed number of 64 bits; one more would be negative there (RFC 9110 §8.6)."""
@@ -83,7 +83,7 @@ def _host(request: Request) -> Refusal | None:
         return Refusal(
             400, f"{len(hosts) or 'no'} Host headers; HTTP/1.1 needs one (RFC 9112 §3.2)", "bad_host"
         )
-    if hosts and not _HOST.fullmatch(hosts[0].strip(b" \t")):
+    if hosts and not _HOST.fullmatch(hosts[0]):
         return Refusal(400, "the Host header names no host (RFC 9112 §3.2)", "bad_host")
     return None
 
