@@ -16,7 +16,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from driftline.config import AdminSettings, Config, Endpoint
+from driftline.relay.settings import Pool
 from driftline.simulate.upstream import SimulatedUpstream
+from driftline.supervisor import Supervisor
 from tests.running import DEADLINE, balanced, health, pids, running, until
 from tests.stack.components.http import get
 from tests.stack.components.sidecar import DRIFTLINE
@@ -244,3 +247,30 @@ async def test_a_relay_that_starts_slowly_keeps_its_counters(tmp_path):
 
         now = await until(restarted, "the relay never came back")
         assert len({*rows(now)}) == 2
+
+
+async def test_a_signal_that_cannot_be_heeded_stops_nothing(tmp_path, caplog):
+    """Whatever goes wrong with what it asks for, the processes go on, and so do later signals."""
+    caplog.set_level("INFO")
+    pools = [Pool(endpoints=[Endpoint(url="http://127.0.0.1:1")])]
+    config = Config(
+        pools=pools, listen="127.0.0.1:0", admin=AdminSettings(listen="127.0.0.1:0"), state_dir=str(tmp_path)
+    )
+
+    def unreadable():
+        raise RuntimeError("nobody thought of this")
+
+    def said(text):
+        async def check():
+            return text in caplog.text
+
+        return until(check, f"never said: {text}")
+
+    served = asyncio.create_task(Supervisor(config, unreadable).run())
+    await said("listening")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await said("nobody thought of this")
+    os.kill(os.getpid(), signal.SIGUSR2)
+    await said("all processes are replaced")
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(served, DEADLINE) == 0

@@ -206,7 +206,10 @@ class Supervisor:
     async def _obey(self) -> None:
         while True:
             order = await self._orders.get()
-            await order()
+            try:
+                await order()
+            except Exception:  # noqa: BLE001  # whatever it is, what runs is to go on
+                _log.exception("what a signal asked for failed; what runs goes on")
 
     def _leaves(self, process: Process, incarnation: Incarnation) -> None:
         """Somebody has sent SIGTERM to one of ours: it may go when its successor is there."""
