@@ -26,6 +26,30 @@ async def test_a_header_larger_than_the_limit_is_431():
         assert r.upstream.connections == 0
 
 
+async def test_it_is_the_header_that_was_too_large_where_the_body_comes_later():
+    """As HTTP libraries send it: the header in one write, the body in the next."""
+    for framing in (b"Content-Length: 2", b"Transfer-Encoding: chunked"):
+        async with rig(limits=Limits(header_bytes=2000)) as r:
+            client = await r.client()
+            await client.sends(b"POST / HTTP/1.1\r\nHost: s\r\n%b\r\nX: %b\r\n\r\n" % (framing, b"x" * 3000))
+            assert b"the request header is larger than 2000 bytes" in await client.reads_all()
+
+
+async def test_a_body_with_a_length_has_no_framing_to_be_too_large():
+    """However much is read at once before the next request's header."""
+    async with rig(limits=Limits(header_bytes=2000)) as r:
+        client = await r.client()
+        post = b"POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 3000\r\n\r\n"
+        await client.sends(post + b"x" * 3000 + post)
+        upstream = await r.upstream.accepts()
+        await upstream.reads_until(b"x" * 3000)
+        await upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na")
+        await client.sends(b"x" * 3000)
+        await upstream.reads_until(b"x" * 3000)
+        await upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb")
+        await client.reads_until(b"\r\n\r\nb")
+
+
 async def test_a_body_larger_than_the_limit_is_413_with_a_length_or_without():
     async with rig(limits=Limits(body_bytes=1000)) as r:
         declared = await r.client()

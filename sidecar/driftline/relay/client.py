@@ -124,7 +124,7 @@ class ClientConnection(asyncio.Protocol):
                 self._head_size += len(data)
                 if self._head_size > self.relay.settings.limits.header_bytes:
                     self._refuse(self._too_large("request header is"))
-        elif self._parsing is not None:
+        elif self._parsing is not None and self._parsing.request.chunked and self._parsing.refusal is None:
             framing = self._overhead.add(len(data), self._parsing.request_keeper.size)
             if framing > self.relay.settings.limits.header_bytes:
                 self._refuse(self._too_large("chunk framing without any body is"))
@@ -251,7 +251,9 @@ class ClientConnection(asyncio.Protocol):
         if transaction is not self._current:
             return
         self._current = None
-        if not transaction.finished_request or transaction.refusal is not None:
+        if self._breaking:
+            self._reset()
+        elif not transaction.finished_request or transaction.refusal is not None:
             self._linger()
         elif not transaction.keep_alive:
             self._end()
@@ -265,9 +267,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _end(self) -> None:
         """No further request is answered here."""
-        if self._breaking:
-            self._reset()
-        elif self._waiting or self._paused_by:
+        if self._waiting or self._paused_by:
             self._linger()
         else:
             self.close()
@@ -375,6 +375,7 @@ class ClientConnection(asyncio.Protocol):
         self._parsing, self._in_head = None, False
         if not transaction.started:
             transaction.start()
+        if transaction is not self._current and transaction not in self._waiting:
             self._waiting.append(transaction)
         transaction.refusal = refusal
         if transaction is self._current:
