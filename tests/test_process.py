@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from driftline.process import Incarnation
+from driftline.process import Incarnation, _pause
 from driftline.relay.counters import Block
 from tests.clients import Client, upstream
 from tests.running import balanced, events, health, kill_successors, linux, logged, pids, running, until
@@ -65,7 +65,7 @@ async def test_a_rolling_restart_under_load_fails_no_request_and_loses_no_record
             *pids(after, "relay"),
             *pids(after, "observer"),
         }
-        children = [process for process in after["processes"] if process["role"] != "supervisor"]
+        children = [p for p in after["processes"] if p["role"] != "supervisor" and "draining" not in p]
         assert [(process["replaced"], process["restarts"]) for process in children] == [(1, 0)] * (relays + 1)
         books = await balanced(sidecar)
         assert (books["dropped"], books["outcomes"]) == ({}, {"complete": books["started"]})
@@ -212,3 +212,46 @@ async def test_nobody_is_killed_because_the_whole_machine_stood_still(tmp_path):
             pids(after, "relay"),
             pids(after, "observer"),
         )
+
+
+async def test_a_relay_that_dies_while_its_successor_starts_leaves_one_in_its_place(tmp_path):
+    async with upstream() as server, running(server.url, tmp_path) as sidecar:
+        (old,) = pids(await health(sidecar), "relay")
+        os.kill(sidecar.process.pid, signal.SIGUSR2)
+        await logged(sidecar, "SIGUSR2: replacing")
+        os.kill(old, signal.SIGKILL)
+        await logged(sidecar, "SIGUSR2: all processes are replaced")
+        facts = await health(sidecar)
+        (relay,) = [process for process in facts["processes"] if process["role"] == "relay"]
+        assert relay["pid"] not in (old, None)
+        assert (relay["restarts"], relay["replaced"]) == (1, 1)
+        await fresh(sidecar.url, "there")
+
+
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGUSR2], [signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP]], ids=str
+)
+async def test_sigterm_in_the_middle_of_a_replacement_is_an_orderly_end(tmp_path, signals):
+    async with upstream() as server, running(server.url, tmp_path, "--relays", "2") as sidecar:
+        client = Client(sidecar.url)
+        server.may_end.clear()
+        stream = asyncio.create_task(client.streams("seed"))
+
+        async def streaming():
+            return server.streaming
+
+        await until(streaming, "the stream never began")
+        for number in signals:
+            os.kill(sidecar.process.pid, number)
+        await logged(sidecar, "SIGUSR2: replacing")
+        os.kill(sidecar.process.pid, signal.SIGTERM)
+        await logged(sidecar, "stopping")
+        server.may_end.set()
+        await stream
+        client.close()
+        assert await asyncio.to_thread(sidecar.process.stop) == 0
+        assert [entry["event"] for entry in events(sidecar) if entry["level"] == "error"] == []
+
+
+def test_the_first_restarts_are_prompt_and_further_ones_wait_for_seconds_at_most():
+    assert [_pause(failures) for failures in range(12)] == [0, 0, 0, 0, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
