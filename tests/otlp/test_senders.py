@@ -23,7 +23,7 @@ from google.rpc.status_pb2 import Status
 
 from driftline.otlp.environment import Connection
 from driftline.otlp.grpc import GrpcSender
-from driftline.otlp.http import HttpSender
+from driftline.otlp.http import HttpSender, retry_after
 from driftline.otlp.sender import Outcome, deliver
 from tests.otlp.test_wire import PARTIAL
 
@@ -263,3 +263,8 @@ async def test_over_grpc_the_code_says_whether_it_is_worth_another_try(
         f"{code.name} not now",
     )
     assert len(handler.requests) == 1
+
+
+def test_a_time_to_wait_that_means_nothing_is_no_time():
+    for value in ("soon", "9" * 400, "Thu, 01 Jan 99999999999 00:00:00 GMT", "Thu, 99 Jan 2026 00:00:00 GMT"):
+        assert retry_after(value, 0.0) is None

@@ -118,6 +118,6 @@ def retry_after(value: str | None, now: float) -> float | None:
         seconds = (
             float(value) if value.strip().isdecimal() else parsedate_to_datetime(value).timestamp() - now
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # the last: a year that is no year
         return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
