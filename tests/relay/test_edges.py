@@ -252,6 +252,21 @@ async def test_a_cut_response_never_looks_whole(version, framing, how):
         assert (await r.records.one()).outcome == "upstream_broken"
 
 
+@pytest.mark.parametrize("why", ["resets", "total"])
+async def test_a_cut_response_never_looks_whole_although_its_request_is_not_either(why):
+    async with rig(timeouts=Timeouts(total=0.5 if why == "total" else 0, drain=1)) as r:
+        client = await r.client()
+        await client.sends(b"POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 9\r\n\r\nabc")
+        upstream = await r.upstream.accepts()
+        await upstream.reads_until(b"abc")
+        await upstream.sends(b"HTTP/1.1 200 OK\r\n\r\nab")
+        await client.reads_until(b"ab")
+        if why == "resets":
+            upstream.resets()
+        with pytest.raises(ConnectionError):
+            await client.reads_all()
+
+
 async def test_a_head_is_passed_on_although_the_body_behind_it_is_broken():
     """Both came in one read; the client sees a response that breaks off, not an empty reply."""
     async with rig() as r:
@@ -425,6 +440,17 @@ async def test_a_burst_of_connections_finds_room_in_the_queue():
         copy.close()
         await relay.stop()
         file.close()
+
+
+async def test_a_request_that_cannot_be_taken_is_answered_and_recorded_all_the_same(monkeypatch):
+    """Whatever goes wrong at its head, a client that waits for ever and books that never balance are worse."""
+    async with rig() as r:
+        monkeypatch.setattr(r.relay.router, "by_head", lambda _: 1 / 0)
+        client = await r.client()
+        await client.sends(GET)
+        assert (await client.reads_all()).startswith(b"HTTP/1.1 500 ")
+        await r.records.one()
+        assert r.relay.row["active"] == 0
 
 
 def test_the_counters_memory_is_reserved_at_the_start():

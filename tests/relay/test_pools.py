@@ -246,6 +246,17 @@ async def test_the_sidecars_own_paths_need_no_model():
 # Routes
 
 
+@pytest.mark.parametrize(
+    ("line", "status"), [(b"CONNECT h:443", 405), (b"CONNECT [::1:443", 405), (b"GET ftp://[/x", 400)]
+)
+async def test_what_is_no_request_for_a_server_is_told_so_and_not_that_it_names_no_model(line, status):
+    async with upstreams(1) as (one,), rig(pools=[Pool(models=["m"], endpoints=[at(one)])]) as r:
+        client = await r.client()
+        await client.sends(line + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await client.reads_all())[:12] == b"HTTP/1.1 %d" % status
+        assert ((await r.records.one()).status, r.relay.row["active"]) == (status, 0)
+
+
 async def test_the_path_goes_before_the_model():
     """A multipart upload, whose model is in a form field, is routed so."""
     async with upstreams(2) as (text, speech):

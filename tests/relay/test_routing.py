@@ -233,7 +233,6 @@ ROUTES = [
         ("/v1", None),
         ("/", None),
         ("*", None),
-        ("http://sidecar/v1/audio/x", "/v1/audio"),
         ("/x/v1/audio", None),
     ],
 )  # fmt: skip

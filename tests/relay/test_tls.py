@@ -18,7 +18,7 @@ from driftline.config import ConfigError, load
 from driftline.relay import listener_tls, server
 from driftline.relay.listener_tls import server_context
 from driftline.relay.settings import Limits, ListenerTls, Timeouts
-from tests.relay.rig import Peer, eventually, rig
+from tests.relay.rig import DEADLINE, Peer, eventually, rig
 
 ASK = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -245,6 +245,29 @@ async def test_a_relay_that_drains_waits_for_a_handshake_under_way(made):
         assert await client.reads_all() == b""
         client.closes()
         await draining
+
+
+async def test_a_handshake_that_failed_does_not_hold_up_a_relay_that_drains(made, monkeypatch):
+    """A balancer that only looks whether the port is open leaves one behind every few seconds."""
+    monkeypatch.setattr(server, "_IDLE_DRAIN_SECONDS", 0.1)
+    async with rig(tls=made.settings(), timeouts=Timeouts(drain=60)) as r:
+        (await r.client()).closes()
+        await eventually(lambda: r.relay.arriving)
+        async with asyncio.timeout(DEADLINE):
+            await r.relay.drain(replaced=True)
+
+
+async def test_a_reload_while_there_are_no_descriptors_leaves_one_listener(made, monkeypatch):
+    """Of two, the end of the relay would close one, and clients would go on being taken by the other."""
+    async with rig(tls=made.settings()) as r:
+        monkeypatch.setattr(server.descriptors, "left", lambda _=1: False)
+        await eventually(lambda: r.relay._paused)
+        await r.relay.reload(r.relay.settings)
+        reloaded = r.relay._server
+        monkeypatch.undo()
+        await eventually(lambda: not r.relay._paused)
+        assert r.relay._server.is_serving()
+        assert reloaded is r.relay._server or not reloaded.is_serving()
 
 
 async def test_an_idle_client_of_a_relay_that_drains_sees_an_orderly_end(made, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from driftline.relay import settings
+from driftline.relay import settings, strict
 from driftline.relay.pool import Endpoint, Pool
 from driftline.relay.routing import Table, model_in
 from driftline.relay.transaction import Refusal, Transaction
@@ -62,6 +62,8 @@ class Router:
         if table.trivial:
             self._give(transaction, table.default)
             return False
+        if strict.fault(request):
+            return False  # It is refused for that, and not for naming no model.
         route = table.route(request.path)
         if route is not None:
             transaction.record.kind = route.kind

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from math import log
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -37,9 +36,8 @@ class Table:
         """Everything goes to the default pool."""
         return not self._routes and not self.models
 
-    def route(self, target: str) -> Route | None:
-        """The one whose prefix covers most of a request's path. An absolute URL (RFC 9112 §3.2.2) has one too."""
-        path = target if target.startswith("/") else urlsplit(target).path
+    def route(self, path: str) -> Route | None:
+        """The one whose prefix covers most of a request's path."""
         for route in self._routes:
             if path.startswith(route.path) and path[len(route.path) : len(route.path) + 1] in ("", "/"):
                 return route

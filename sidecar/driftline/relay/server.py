@@ -133,7 +133,7 @@ class Relay:
             raise
         if tls:
             self._server.close()
-            self._server = server
+            self._server, self._paused = server, False
         self.settings = settings
         if self._probing:
             await asyncio.wait({self.spawn(self._look())}, timeout=_FIRST_LOOK_SECONDS)
@@ -196,6 +196,8 @@ class Relay:
         self._listener.close()
         while (self.clients or self.arriving) and loop.time() < begin + grace:
             if loop.time() >= begin + _IDLE_DRAIN_SECONDS:
+                # Nobody says that a handshake has failed: a look at the port, such as a balancer's, would hold all up.
+                self.arriving.clear()
                 unused_since = monotonic_ns() - int(_IDLE_DRAIN_SECONDS * 1e9)
                 for client in [one for one in self.clients if one.idle and one.read_at <= unused_since]:
                     client.leave()
