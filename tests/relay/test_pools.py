@@ -599,7 +599,22 @@ async def test_http_spoken_to_a_tls_port_says_so(tmp_path):
         await client.sends(get())
         peer = await plain.accepts()
         await peer.sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        assert b"WRONG_VERSION_NUMBER" in (await client.reads_all()).upper().replace(b" ", b"_")
+        assert b"TLS handshake failed: wrong version number" in await client.reads_all()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x15\x03\x03", b"hello\r\n", b"HTTP/1.1 fine\r\n"])
+async def test_a_server_that_answers_no_http_is_down_in_plain_words(answer):
+    """As one that speaks TLS where the URL says `http://`."""
+    async with upstreams(1) as (other,), rig(pools=[Pool(endpoints=[at(other)])]) as r:
+        (endpoint,) = r.relay.router.endpoints
+        probing = asyncio.create_task(endpoint.probe())
+        peer = await other.accepts()
+        await peer.reads_request()
+        if answer:
+            await peer.sends(answer)
+        peer.closes()
+        await probing
+        assert endpoint.problem == "/health was not answered in HTTP"
 
 
 # A changed configuration

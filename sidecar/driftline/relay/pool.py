@@ -114,9 +114,11 @@ class Endpoint:
                 status = await self._health_status()
         except TimeoutError:
             self.found("/health did not answer in time")
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, UnicodeError) as error:
             if not descriptors.ours(error):
-                self.found(str(error) or type(error).__name__)
+                self.found(_explained(error))
+        except (ValueError, IndexError):
+            self.found("/health was not answered in HTTP")
         else:
             self.found("" if status < 500 else f"/health answered {status}")
 
@@ -137,6 +139,15 @@ class Endpoint:
         elif problem and (self.healthy or self.problem == _UNSEEN):
             _log.warning("upstream %s is down: %s; requests are tried all the same", self.address, problem)
         self.healthy, self.problem = not problem, problem
+
+
+def _explained(error: OSError | UnicodeError) -> str:
+    """Why there is no connection, without numbers of errors and lines of OpenSSL's."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS handshake failed: {error.reason.lower().replace('_', ' ')}"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class Pool:
@@ -210,7 +221,7 @@ class Pool:
                     message = f"the sidecar cannot connect to {endpoint.address}: {error}"
                     transaction.refuse(Refusal(503, message, "sidecar_exhausted"))
                     return
-                problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                problem = _explained(error)
             else:
                 if transaction.done:
                     endpoint.keep(connection)
