@@ -8,17 +8,17 @@ import json
 import os
 import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from driftline.simulate.upstream import SimulatedUpstream
-from tests.stack.components.http import get_json
-from tests.stack.components.sidecar import Sidecar, sidecar
+from tests.running import DEADLINE, health, pids, until
+from tests.running import running as before
+from tests.stack.components.sidecar import Sidecar
 
-DEADLINE = 30.0
 STREAMS = 4
 CHAT = {
     "model": "simulated-8b",
@@ -26,17 +26,6 @@ CHAT = {
     "max_tokens": 60,
     "stream": True,
 }
-
-
-@contextlib.asynccontextmanager
-async def before(upstream: str, directory: Path, **options: Any) -> AsyncIterator[Sidecar]:
-    """A sidecar in front of `upstream`, which may be served by the same event loop."""
-    context = sidecar(upstream, directory=directory, **options)
-    running = await asyncio.to_thread(context.__enter__)
-    try:
-        yield running
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 @contextlib.asynccontextmanager
@@ -49,38 +38,11 @@ async def served(directory: Path, *, time_scale: float = 4.0, **options: Any) ->
         yield running
 
 
-async def until(check: Callable[[], Awaitable[Any]], what: str) -> Any:
-    """The first true answer of `check`, a coroutine function."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        with contextlib.suppress(OSError):
-            if answer := await check():
-                return answer
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.02)
-
-
-async def health(running: Sidecar) -> dict[str, Any]:
-    """Waits for an observer that is still loading."""
-    return await until(lambda: asyncio.to_thread(get_json, f"{running.admin}/healthz"), "no /healthz")
-
-
 async def pid_of(running: Sidecar, role: str) -> int:
-    async def alive():
-        return [p["pid"] for p in (await health(running))["processes"] if p["role"] == role and p["pid"]]
+    async def alive() -> list[int | None]:
+        return [pid for pid in pids(await health(running), role) if pid]
 
     return (await until(alive, f"no {role}"))[0]
-
-
-async def balanced(running: Sidecar) -> dict[str, Any]:
-    """The books, once every request is accounted for."""
-
-    async def check():
-        books = (await health(running))["requests"]
-        closed = books["started"] == books["observed"] + sum(books["dropped"].values())
-        return books if closed and not books["active"] else None
-
-    return await until(check, "the books never balanced")
 
 
 async def stream(session: aiohttp.ClientSession, started: asyncio.Event | None = None) -> str:

@@ -14,20 +14,8 @@ import aiohttp
 import pytest
 
 from driftline import descriptors
-from tests.processes import (
-    STREAMS,
-    balanced,
-    busy,
-    children,
-    clients,
-    limited,
-    pid_of,
-    said,
-    served,
-    stream,
-    streams,
-    until,
-)
+from tests.processes import STREAMS, busy, children, clients, limited, pid_of, said, served, stream, streams
+from tests.running import balanced, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2) and /proc are Linux's")
 NOTHING_NEW = 3

@@ -32,7 +32,8 @@ from prometheus_client.samples import Sample
 
 from driftline.simulate.replies import Behaviour
 from driftline.simulate.upstream import SimulatedUpstream
-from tests.processes import DEADLINE, balanced, before, pid_of
+from tests.processes import DEADLINE, before, pid_of
+from tests.running import balanced
 from tests.stack.components.http import get_json
 from tests.stack.components.sidecar import Sidecar
 from tests.stack.components.spans import ReceivedSpan, decode

@@ -18,7 +18,8 @@ import pytest
 from driftline.drift.settings import DriftSettings
 from driftline.drift.store import Store
 from driftline.observer.watching import DriftWatch
-from tests.processes import DEADLINE, STREAMS, balanced, limited, said, served, streams
+from tests.processes import DEADLINE, STREAMS, limited, said, served, streams
+from tests.running import balanced
 from tests.tracing.calls import chat
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2) and tmpfs are Linux's")

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.processes import STREAMS, Sidecar, balanced, before, clients, served, streams, until
+from tests.processes import STREAMS, Sidecar, before, clients, served, streams
+from tests.running import balanced, until
 from tests.stack.components import required
 from tests.stack.components.spans import decode
 from tests.tracing.receivers import http_receiver

@@ -80,8 +80,7 @@ class Service:
         )
         await self._runner.setup()
         await web.SockSite(self._runner, admin).start()
-        # Before the first window is judged, so that no call waits for it then.
-        self._warming = asyncio.create_task(asyncio.to_thread(special))
+        self._warming = asyncio.create_task(_load_laws())
 
     async def stop(self) -> None:
         """Flush what is on its way out, save what must survive, close the port."""
@@ -203,3 +202,11 @@ class Service:
             self._drift.detector.pin(model, variant)
         else:
             self._drift.detector.unpin(model, variant)
+
+
+async def _load_laws() -> None:
+    """Before the first window is judged, so that no call waits for it then."""
+    try:
+        await asyncio.to_thread(special)
+    except (ImportError, OSError) as error:
+        _log.warning("scipy cannot be loaded: %s; it is tried again when a window is judged", error)
