@@ -32,8 +32,16 @@ BAD = {
     "listne: x": "d.yaml:1: listne: is not a key; did you mean listen?",
     "drift:\n  slott: 5m": "d.yaml:2: drift.slott: is not a key; did you mean slot?",
     "admin:\n  tokn: x": "d.yaml:2: admin.tokn: is not a key; did you mean token?",
-    "listen: 8080": "d.yaml:1: listen: Expected `str`, got `int`",
-    "relays: 0": "d.yaml:1: relays: Expected `int` >= 1",
+    "listen: 8080": "d.yaml:1: listen: 8080 is not text: put it in quotes",
+    "relays: 0": "d.yaml:1: relays: 0 is too small: at least 1",
+    "limits:": "d.yaml:1: limits: nothing is not a mapping: write key: value",
+    "limits:\n  body_bytes: 16MB": "d.yaml:2: limits.body_bytes: '16MB' is not a whole number",
+    "timeouts:\n  idle: 30s": "d.yaml:2: timeouts.idle: '30s' is not a number",
+    "relay:\n  trace_header: maybe": "d.yaml:2: relay.trace_header: 'maybe' is not true or false",
+    "pools:\n  endpoints: []": "d.yaml:1: pools: a mapping is not a list: write [a, b]",
+    "pools:\n- models: [a, 1]": "d.yaml:2: pools[0].models[1]: 1 is not text: put it in quotes",
+    "admin:\n  token: 12345": "d.yaml:2: admin.token: '********' is not text: put it in quotes",
+    "tls:\n  key: k.pem": "d.yaml:1: tls.certificate: is missing",
     "relays: 2\nlisten: nowhere": "d.yaml:2: listen: 'nowhere' is not an address to listen on: write host:port",
     "listen: a\nlisten: b": "d.yaml:2: listen is there twice; keep one",
     "listen: [": "d.yaml:1: not YAML: ",
@@ -79,9 +87,15 @@ BAD = {
     "no pool 'b'; there is a",
     "pools:\n- endpoints: [{url: 'http://a'}]\nroutes:\n- prefix: /v1\n- prefix: /v1/": "d.yaml:5: routes[1].prefix: '/v1/' is "
     "the prefix of another route too: keep one",
-    "routes:\n- prefix: v1": "d.yaml:2: routes[0]: prefix 'v1' is not the beginning of a path: write /v1/audio",
+    "routes:\n- prefix: v1": "d.yaml:2: routes[0]: prefix 'v1' is not the beginning of a path: write /v1",
+    "pools:\n- endpoints: [{url: 'http://localhost:8080'}]": "d.yaml:2: pools[0].endpoints[0].url: http://localhost:8080 is "
+    "where this sidecar listens: name the server behind it",
+    "listen: :8000\npools:\n- endpoints:\n  - url: http://127.0.0.1:8000": "d.yaml:4: pools[0].endpoints[0].url: "
+    "http://127.0.0.1:8000 is where this sidecar listens: name the server behind it",
+    "pools:\n- endpoints: [{url: 'http://a'}, {url: 'http://a'}]": "d.yaml:2: pools[0]: pool 'default' names http://a "
+    "twice: keep one",
     "routes:\n- {prefix: /v1, kind: mpc}": "d.yaml:2: routes[0].kind: 'mpc' is not one of openai, none",
-    "timeouts:\n  connect: -1": "d.yaml:2: timeouts.connect: Expected `float` >= 0.0",
+    "timeouts:\n  connect: -1": "d.yaml:2: timeouts.connect: -1 is too small: at least 0",
     "exporters:\n- preset: langfuse": "d.yaml:1: exporters: exporter preset langfuse needs LANGFUSE_PUBLIC_KEY: set "
     "it in the sidecar's environment",
 }
@@ -158,7 +172,8 @@ def test_lists_and_numbers_can_be_set_by_variables():
 
 def test_an_error_of_a_variable_names_the_variable():
     with pytest.raises(
-        ConfigError, match=r"DRIFTLINE_RELAY__INSPECT_BODY_BYTES: relay\.inspect_body_bytes: Expected"
+        ConfigError,
+        match=r"DRIFTLINE_RELAY__INSPECT_BODY_BYTES: relay\.inspect_body_bytes: 'many' is not a whole number",
     ):
         load(None, {"DRIFTLINE_RELAY__INSPECT_BODY_BYTES": "many"})
 
@@ -209,4 +224,7 @@ def test_config_check_and_show(tmp_path):
     assert yaml.safe_load(run(main, ["config", "show", "--config", str(path)]).output)["relays"] == 2
     path.write_text("relay: 2\n")
     result = run(main, ["config", "check", str(path)])
-    assert (result.exit_code, result.output) == (1, f"Error: {path}:1: relay: Expected `object`, got `int`\n")
+    assert (result.exit_code, result.output) == (
+        1,
+        f"Error: {path}:1: relay: 2 is not a mapping: write key: value\n",
+    )

@@ -150,7 +150,7 @@ async def test_a_bad_configuration_is_refused_as_a_whole_and_the_old_one_stays(t
         )
         assert line["level"] == "error"
         assert line["event"].endswith(
-            "driftline.yaml:1: timeouts.total: Expected `float` >= 0.0; nothing is changed"
+            "driftline.yaml:1: timeouts.total: -1 is too small: at least 0; nothing is changed"
         )
         assert await upload(sidecar, 100) == 200
         await file.reload(sidecar, says="SIGHUP: reloaded", timeouts={})

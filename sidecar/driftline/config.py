@@ -151,6 +151,11 @@ def load(
             for j, endpoint in enumerate(pool.endpoints)
             if endpoint.secure
         ),
+        *(
+            (f"$.pools[{i}].endpoints[{j}].url", partial(_check_elsewhere, endpoint, Address(config.listen)))
+            for i, pool in enumerate(config.pools)
+            for j, endpoint in enumerate(pool.endpoints)
+        ),
     ]
     conflict = next(conflicts(config.pools, config.routes), None)
     if conflict is not None:
@@ -162,6 +167,16 @@ def load(
         except ValueError as error:
             raise ConfigError(document.located(place, str(error))) from None
     return config
+
+
+def _check_elsewhere(endpoint: Endpoint, listen: Address) -> None:
+    """Raises `ValueError` where the upstream is the sidecar itself: each request would be sent to it again."""
+    if endpoint.socket_path or endpoint.port != listen.port:
+        return
+    everywhere = listen.host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+    here = {listen.host} | ({"localhost", "127.0.0.1", "::1"} if listen.loopback or everywhere else set())
+    if endpoint.host in here:
+        raise ValueError(f"{endpoint.url} is where this sidecar listens: name the server behind it")
 
 
 def upstream_flag(url: str) -> list[dict[str, Any]]:
@@ -263,7 +278,19 @@ class _Document:
         permitted = _permitted_at(place) if problem.startswith("Invalid enum value") else []
         if permitted:
             problem = f"{problem.removeprefix('Invalid enum value ')} is not one of {', '.join(permitted)}"
+        missing = re.fullmatch(r"Object missing required field `(.*)`", problem)
+        if missing:
+            place, problem = f"{place}.{missing[1]}", "is missing"
+        unfit = re.fullmatch(r"Expected `([^`]+)`(?:, got `[^`]+`| ([<>]=) (\S+))", problem)
+        if unfit:
+            problem = _unfit(_MASK if _SECRET.search(place) else self._value_at(place), *unfit.groups())
         return self.located(place, problem)
+
+    def _value_at(self, place: str) -> Any:
+        value: Any = self.values
+        for key, index in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", place):
+            value = value[key] if key else value[int(index)]
+        return value
 
     def located(self, place: str, problem: str) -> str:
         """`problem` behind the line and the key it is about, as far as they are known."""
@@ -276,6 +303,28 @@ class _Document:
         while place and place not in self._places:
             place = re.sub(r"(\.[^.\[\]]+|\[[^\]]*\])$", "", place) if place != "$" else ""
         return self._places.get(place) or (str(self._path) if self._path else "configuration")
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text: put it in quotes",
+    "array": "a list: write [a, b]",
+    "object": "a mapping: write key: value",
+}
+"""What msgspec calls the types of values, in YAML's words."""
+
+
+def _unfit(value: Any, wanted: str, relation: str | None, bound: str | None) -> str:
+    """That `value` is of another type than `wanted` (msgspec's names), or out of bounds."""
+    shown = {list: "a list", dict: "a mapping", type(None): "nothing"}.get(type(value), repr(value))
+    if bound:
+        return (
+            f"{shown} is too {'small: at least' if relation == '>=' else 'large: at most'} {float(bound):g}"
+        )
+    names = [name for name in wanted.split(" | ") if name != "null"]
+    return f"{shown} is not {' or '.join(_KINDS.get(name, name) for name in names)}"
 
 
 def _spoken(place: str) -> str:

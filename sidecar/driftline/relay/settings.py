@@ -156,8 +156,8 @@ class Pool(Settings, frozen=True, kw_only=True):
                 f"pool {self.name!r} has no endpoints: name at least one {{url: http://host:port}}"
             )
         urls = [endpoint.url for endpoint in self.endpoints]
-        if len(set(urls)) < len(urls):
-            raise ValueError(f"pool {self.name!r} names an endpoint twice: {urls}")
+        if again := next((url for url in urls if urls.count(url) > 1), None):
+            raise ValueError(f"pool {self.name!r} names {again} twice: keep one")
         variants = {endpoint.variant for endpoint in self.endpoints}
         if "" in variants and len(variants) > 1:
             nameless = next(endpoint.url for endpoint in self.endpoints if not endpoint.variant)
@@ -178,7 +178,8 @@ class Route(Settings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.prefix.startswith("/") or "?" in self.prefix or "//" in self.prefix:
-            raise ValueError(f"prefix {self.prefix!r} is not the beginning of a path: write /v1/audio")
+            path = "/" + "/".join(filter(None, self.prefix.partition("?")[0].split("/")))
+            raise ValueError(f"prefix {self.prefix!r} is not the beginning of a path: write {path}")
 
     @property
     def path(self) -> str:
