@@ -216,6 +216,12 @@ def test_no_text_is_worse_than_an_error(tmp_path_factory, text):
         assert "any.yaml" in str(error)  # noqa: PT017  # most texts are refused, some are not
 
 
+@pytest.mark.parametrize("text", ["a: " + "[" * 5000, 'listen: "\\ud800"', '"\\ud800": x'])
+def test_what_no_other_process_could_be_told_is_refused(tmp_path, text):
+    """Depth without end and halves of surrogate pairs: the error is one of the configuration, at a reload too."""
+    assert refused(tmp_path, text).startswith("d.yaml: not ")
+
+
 def test_config_check_and_show(tmp_path):
     path = tmp_path / "d.yaml"
     path.write_text("relays: 2\n")

@@ -216,7 +216,7 @@ class _Document:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
         if root is None:
             return
@@ -236,6 +236,7 @@ class _Document:
             values: dict[str, Any] = {}
             for key_node, value_node in node.value:
                 key = str(key_node.value)
+                key.encode()
                 inner = f"{place}.{key}"
                 if key in values:
                     raise ConfigError(
@@ -246,6 +247,7 @@ class _Document:
             return values
         if isinstance(node, yaml.SequenceNode):
             return [self._build(inner, f"{place}[{i}]") for i, inner in enumerate(node.value)]
+        node.value.encode()  # no half of a surrogate pair: what is no text cannot be told to the other processes
         constructor = yaml.SafeLoader("")
         return constructor.construct_object(node)
 
