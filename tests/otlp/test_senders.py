@@ -226,6 +226,15 @@ def come_back_after(seconds: float) -> Status:
     return Status(code=8, message="not now", details=[info])
 
 
+async def test_http_spoken_to_a_port_for_grpc_says_so() -> None:
+    """The commonest mistake: 4317 without `OTEL_EXPORTER_OTLP_PROTOCOL`."""
+    with grpc_receiver() as (_, url):
+        sender = HttpSender(f"{url}/v1/traces", {}, Connection())
+        outcome = await sender.send(b"batch", WITHIN)
+        await sender.close()
+    assert outcome.reason == "what answers there speaks no HTTP; a port for gRPC wants protocol grpc"
+
+
 async def sent_by_grpc(url: str, within: float = WITHIN) -> Outcome:
     sender = GrpcSender("TRACES", url, {"X-Tenant": "a"}, Connection(compression="gzip"))
     try:

@@ -85,6 +85,10 @@ def test_switched_off(environ: dict[str, str]) -> None:
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
             "OTEL_EXPORTER_OTLP_PROTOCOL is 'http/json'; known are http/protobuf and grpc",
         ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "c:4318"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT is 'c:4318'; write a URL such as http://localhost:4318",
+        ),
     ],
 )
 def test_variables_we_cannot_follow_are_refused(environ: dict[str, str], message: str) -> None:
@@ -183,6 +187,7 @@ def test_what_cannot_work_is_refused_with_the_fix(settings: dict[str, object], m
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_METRICS_EXPORTER", "statsd"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "c:4318"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "1m"),
     ],

@@ -56,12 +56,19 @@ def protocol(signal: Signal, environ: Environ) -> Protocol:
 
 
 def endpoint(signal: Signal, environ: Environ, protocol: Protocol) -> str:
-    """The signal's own is taken as it is; over HTTP the common one is a base, to which the path is added."""
-    if own := environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"):
-        return own
+    """The signal's own is taken as it is; over HTTP the common one is a base, to which the path is added.
+
+    Raises `ValueError` where HTTP needs a URL and there is none; gRPC takes `host:port` as well.
+    """
+    own, common = f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+    variable = own if environ.get(own) else common
     port = 4317 if protocol == "grpc" else 4318
-    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or f"http://localhost:{port}"
-    return base if protocol == "grpc" else f"{base.removesuffix('/')}/v1/{signal.lower()}"
+    url = environ.get(variable) or f"http://localhost:{port}"
+    if protocol == "grpc":
+        return url
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{variable} is {url!r}; write a URL such as http://localhost:4318")
+    return url if variable == own else f"{url.removesuffix('/')}/v1/{signal.lower()}"
 
 
 def headers(signal: Signal, environ: Environ) -> dict[str, str]:

@@ -52,7 +52,10 @@ class HttpSender:
         except TimeoutError:
             return Outcome(delivered=False, retryable=True, reason=f"no answer within {within:.1f} s")
         except (aiohttp.ClientError, OSError) as error:
-            return Outcome(delivered=False, retryable=True, reason=str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            if type(error) is aiohttp.ClientResponseError:  # no header could be read
+                reason = "what answers there speaks no HTTP; a port for gRPC wants protocol grpc"
+            return Outcome(delivered=False, retryable=True, reason=reason)
 
     async def _post(self, request: bytes) -> Outcome:
         if self._session is None:

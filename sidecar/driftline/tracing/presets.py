@@ -67,8 +67,9 @@ def check(settings: list[ExporterSettings], environ: Environ) -> None:
     targets(settings, environ)
     environment.QueueSettings.from_env(environ)
     environment.Connection.from_env("TRACES", environ)
-    environment.exporters("METRICS", environ)
-    environment.protocol("METRICS", environ)
+    protocol = environment.protocol("METRICS", environ)
+    if "otlp" in environment.exporters("METRICS", environ):
+        environment.endpoint("METRICS", environ, protocol)
     environment.Connection.from_env("METRICS", environ)
     environment.metric_interval(environ)
 
