@@ -40,6 +40,7 @@ BAD = {
     "relay:\n  trace_header: maybe": "d.yaml:2: relay.trace_header: 'maybe' is not true or false",
     "pools:\n  endpoints: []": "d.yaml:1: pools: a mapping is not a list: write [a, b]",
     "pools:\n- models: [a, 1]": "d.yaml:2: pools[0].models[1]: 1 is not text: put it in quotes",
+    "exporters:\n- headers: {x-tenant: 1}": "d.yaml:2: exporters[0].headers[...]: Expected `str`, got `int`",
     "admin:\n  token: 12345": "d.yaml:2: admin.token: '********' is not text: put it in quotes",
     "tls:\n  key: k.pem": "d.yaml:1: tls.certificate: is missing",
     "relays: 2\nlisten: nowhere": "d.yaml:2: listen: 'nowhere' is not an address to listen on: write host:port",

@@ -284,7 +284,7 @@ class _Document:
         if missing:
             place, problem = f"{place}.{missing[1]}", "is missing"
         unfit = re.fullmatch(r"Expected `([^`]+)`(?:, got `[^`]+`| ([<>]=) (\S+))", problem)
-        if unfit:
+        if unfit and "[...]" not in place:  # msgspec's word for some value of a mapping
             problem = _unfit(_MASK if _SECRET.search(place) else self._value_at(place), *unfit.groups())
         return self.located(place, problem)
 
