@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -21,6 +22,8 @@ _SETTLED_SECONDS = 10.0
 _PROMPT = 3
 """Failures in a row after which the next start waits."""
 _LONGEST_PAUSE = 5.0
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(1024 * 1024)}
+"""glibc raises this threshold to up to 64 MiB by itself, and keeps as much of what a burst has taken (mallopt(3))."""
 _START_SECONDS = 60.0
 """For a process to come up, at the least: a machine that swaps loads libraries slowly."""
 
@@ -69,6 +72,7 @@ class Incarnation:
                 str(theirs.fileno()),
                 pass_fds=[*self._inherits, theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
+                env=_ALLOCATOR | os.environ,
             )
         except BaseException:
             ours.close()
