@@ -43,8 +43,6 @@ PEERS: dict[str, Peer] = {
         Driftline("driftline ×4", "spans with content too", exporting=True, relays=4),
     )
 }
-WIDTH = 160
-"""Columns of the tables where there is no terminal to ask."""
 
 
 @click.command()
@@ -86,7 +84,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(stderr=as_json or markdown)
     if not console.is_terminal:
-        console.width = WIDTH
+        console.width = report.WIDTH
     wanted = playable(scenarios or tuple(loads.SCENARIOS), console)
     chosen = loads.chosen(wanted, quick=quick, speed=speed)
     taking = {peer: loads.taken_by(peer.name, wanted) for peer in select(peers, wanted, console)}

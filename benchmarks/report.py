@@ -15,6 +15,8 @@ second had 24,600 (the recordings' README)."""
 H100_PEAK = 24_600
 NODE = 8
 """GPUs."""
+WIDTH = 160
+"""Columns of the tables where there is no terminal to ask."""
 
 
 class Grid(msgspec.Struct, frozen=True):

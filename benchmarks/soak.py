@@ -26,7 +26,7 @@ from rich.console import Console
 from benchmarks import judge, load, machine, turn, wire
 from benchmarks.client import Answer, Client, Decoded, Loop, Target
 from benchmarks.peers.driftline import Driftline, fetch
-from benchmarks.report import Grid
+from benchmarks.report import WIDTH, Grid
 
 SAMPLES = 100
 """Of memory, evenly over the requests."""
@@ -229,6 +229,8 @@ def main(*, total: int, rate: float, connections: int, relays: int, minutes: flo
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = WIDTH
     nowhere = machine.Cores((), ())
     peer = Driftline("driftline", "", exporting=True, relays=relays)
     with (
