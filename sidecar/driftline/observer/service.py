@@ -72,6 +72,7 @@ class Service:
         self.untraced = 0
         """Exchanges that are no call: passed on, counted, nothing else."""
         self._runner: web.AppRunner | None = None
+        self._warming: asyncio.Task[None] | None = None
 
     async def start(self, admin: socket.socket) -> None:
         """Serve the admin port."""
@@ -84,7 +85,8 @@ class Service:
 
     async def stop(self) -> None:
         """Flush what is on its way out, save what must survive, close the port."""
-        await self._warming
+        if self._warming is not None:
+            await self._warming
         self._drift.stop()
         await self._tracing.shutdown(_FLUSH_SECONDS)
         await self._metrics.shutdown(time.time(), _FLUSH_SECONDS)
