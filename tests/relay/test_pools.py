@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import ssl
 
@@ -533,6 +534,30 @@ async def test_a_server_with_tls(tmp_path):
             await client.reads_until(b"ok")
         assert b"\r\nHost: 127.0.0.1:%d\r\n" % upstream.port in head
         assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+async def test_a_body_that_ends_with_its_connection_is_whole_only_after_tls_has_said_so(tmp_path, orderly):
+    """Anybody on the way can end a TCP connection; close_notify is the server's own."""
+    if not orderly and isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+        pytest.skip("asyncio does not tell one from the other")
+    authority = Authority(tmp_path, "127.0.0.1")
+    async with secured(authority, ca=str(authority.file)) as (r, upstream):
+        client = await r.client()
+        await client.sends(get())
+        peer = await upstream.accepts()
+        await peer.reads_request()
+        await peer.sends(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await client.reads_until(b"half")
+        if orderly:
+            peer.closes()
+            assert await client.reads_all() == b""
+        else:
+            with socket.socket(fileno=os.dup(peer.writer.get_extra_info("socket").fileno())) as below:
+                below.shutdown(socket.SHUT_WR)
+            with pytest.raises(ConnectionError):
+                await client.reads_all()
+        assert (await r.records.one()).outcome == ("complete" if orderly else "upstream_broken")
 
 
 async def test_the_name_to_be_verified_can_be_given(tmp_path):

@@ -38,6 +38,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_aligned",
         "_bodies",
         "_complete",
+        "_ended",
         "_fields",
         "_framing",
         "_head",
@@ -81,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._informed = 0
         """Bytes of informational responses before the final one."""
         self._keep_alive = False
+        self._ended = False
         self._aligned = True
         self._may_pass_raw = False
         self._bodies: list[bytes] = []
@@ -368,6 +370,10 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.transport.abort()
 
+    def eof_received(self) -> None:
+        """In good order: over TLS a cut has no close_notify, and is none of this (RFC 9112 §9.8)."""
+        self._ended = True
+
     def connection_lost(self, exc: Exception | None) -> None:
         transaction = self._transaction
         if transaction is None:
@@ -375,7 +381,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._tunnel:
             transaction.client.close()
             transaction.finish("tunnelled")
-        elif self._framing == "close" and not self._in_head and exc is None:
+        elif self._framing == "close" and not self._in_head and self._ended:
             self._complete = True
             self._read_body(transaction, b"", monotonic_ns())
         else:
