@@ -91,7 +91,8 @@ class Router:
         else:
             most = self._relay.settings.relay.inspect_body_bytes
             message = (
-                f"the model is not looked for in a body larger than {most} bytes, and no pool takes any model"
+                f"no pool takes any model, and none is looked for in a body of more than {most} bytes: "
+                "raise relay.inspect_body_bytes, or give a pool no models"
             )
             transaction.refusal = Refusal(413, message, "body_too_large")
 
