@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 from driftline.relay.settings import Endpoint, Limits, Timeouts
 from tests.relay.rig import eventually, rig
@@ -212,3 +213,24 @@ async def test_a_request_that_was_sent_is_never_sent_twice():
             upstream.resets()
             assert await answered(client) == (502, "upstream_failed")
             assert r.upstream.connections == 1
+
+
+async def test_a_held_body_in_tiny_chunks_takes_about_the_memory_of_its_bytes():
+    """Two bytes are 35 as an object, and another 8 in a list."""
+    size = 600_000
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: s\r\nContent-Type: application/json\r\n"
+    async with rig() as r:
+        client = await r.client()
+        chunks = b"2\r\n{}\r\n" * (size // 20)
+        tracemalloc.start()
+        try:
+            await client.sends(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            for _ in range(10):
+                await client.sends(chunks)
+            await eventually(
+                lambda: [len(one._current.held) for one in r.relay.clients if one._current] == [size]
+            )
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken < 20 * size

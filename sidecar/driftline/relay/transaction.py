@@ -76,7 +76,7 @@ class Transaction:
         # What goes to the upstream: pieces not written yet.
         self._out: list[bytes] = []
         self._out_size = 0
-        self.held: list[bytes] | None = None
+        self.held: bytearray | None = None
         """The body as far as it has come, while nothing may be sent: it is to be looked at."""
         self.dispatched_at = self.attached_at = 0
         # The other side.
@@ -102,11 +102,11 @@ class Transaction:
         self.keep_alive = request.keep_alive
         self.start()
         if self.refusal is None and self.relay.router.by_head(self):
-            self.held = []
+            self.held = bytearray()
         if self.record.kind == "openai" and request.generates():
             self.record.usage = "not_requested"
             if settings.inject_usage and (request.length or 0) <= settings.inspect_body_bytes:
-                self.held = []
+                self.held = bytearray()
 
     def start(self) -> None:
         """From here on there will be a record."""
@@ -123,10 +123,10 @@ class Transaction:
             self.refusal = Refusal(413, f"the request body is larger than {limit} bytes", "body_too_large")
             return
         if self.held is not None:
-            self.held.append(data)
+            self.held += data
             if self.request_keeper.size <= self.settings.relay.inspect_body_bytes:
                 return
-            data = b"".join(self.held)
+            data = bytes(self.held)
             self.held = None
             if self.pool is None:
                 self.relay.router.unread(self)
@@ -136,7 +136,7 @@ class Transaction:
         self.finished_request = True
         request = self.request
         if self.held is not None:
-            body = b"".join(self.held)
+            body = bytes(self.held)
             self.held = None
             if self.pool is None:
                 self.relay.router.by_body(self, body)
