@@ -81,7 +81,8 @@ def main(
     Example: python -m benchmarks --scenario recorded --peers direct,nginx,driftline --rounds 3
     """
     # What was started is ended on the way out, which a signal's default action would skip.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     console = Console(stderr=as_json or markdown)
     if not console.is_terminal:
         console.width = report.WIDTH

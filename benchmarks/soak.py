@@ -227,7 +227,8 @@ def main(*, total: int, rate: float, connections: int, relays: int, minutes: flo
 
     Example: python -m benchmarks.soak --requests 100000
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     console = Console(stderr=as_json)
     if not console.is_terminal:
         console.width = WIDTH

@@ -58,7 +58,8 @@ def main(seconds: float, seed: int | None, results: Path, again: Path | None) ->
     Example: python -m chaos --seconds 60 --seed 7
     """
     # What was started is ended on the way out, which a signal's default action would skip.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
