@@ -223,6 +223,22 @@ def test_what_no_other_process_could_be_told_is_refused(tmp_path, text):
     assert refused(tmp_path, text).startswith("d.yaml: not ")
 
 
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:8000", "http://127.0.0.1:8001"),
+        ("127.0.0.1:8000", "http://[::1]:8000"),
+        ("10.0.0.5:8000", "http://127.0.0.1:8000"),
+        (":8000", "http://vllm:8000"),
+        (":8000", "unix:/run/vllm.sock"),
+    ],
+)
+def test_a_server_on_the_same_port_of_another_address_is_not_the_sidecar(tmp_path, listen, url):
+    path = tmp_path / "d.yaml"
+    path.write_text(f"listen: '{listen}'\npools: [{{endpoints: [{{url: '{url}'}}]}}]\n")
+    assert load(path, {}).pools[0].endpoints[0].url == url
+
+
 def test_config_check_and_show(tmp_path):
     path = tmp_path / "d.yaml"
     path.write_text("relays: 2\n")

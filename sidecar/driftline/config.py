@@ -169,13 +169,20 @@ def load(
     return config
 
 
+_ALSO_HERE = {
+    "0.0.0.0": ("127.0.0.1", "localhost"),  # noqa: S104  # compared, not bound
+    "::": ("127.0.0.1", "::1", "localhost"),
+    "127.0.0.1": ("localhost",),
+    "localhost": ("127.0.0.1",),
+}
+"""Other names by which one reaches who listens at an address."""
+
+
 def _check_elsewhere(endpoint: Endpoint, listen: Address) -> None:
     """Raises `ValueError` where the upstream is the sidecar itself: each request would be sent to it again."""
     if endpoint.socket_path or endpoint.port != listen.port:
         return
-    everywhere = listen.host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
-    here = {listen.host} | ({"localhost", "127.0.0.1", "::1"} if listen.loopback or everywhere else set())
-    if endpoint.host in here:
+    if endpoint.host in {listen.host, *_ALSO_HERE.get(listen.host, ())}:
         raise ValueError(f"{endpoint.url} is where this sidecar listens: name the server behind it")
 
 
