@@ -81,8 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._overhead = strict.Overhead()
         self._informed = 0
         """Bytes of informational responses before the final one."""
-        self._keep_alive = False
-        self._ended = False
+        self._keep_alive = self._ended = False
         self._aligned = True
         self._may_pass_raw = False
         self._bodies: list[bytes] = []
@@ -273,9 +272,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = transaction.keep_alive = False
         del self._bodies[self._of_first :]
         body = b"".join(self._bodies)
-        return (
-            headers.chunk(body) + headers.head(b"0", self._trailers) if self._framing == "chunked" else body
-        )
+        end = headers.head(b"0", self._trailers)
+        return headers.chunk(body) + end if self._framing == "chunked" else body
 
     def _pass_unframed(self, _: Transaction, __: bytes) -> bytes:
         """To an HTTP/1.0 client, which knows no chunks; its connection's end is the body's."""
@@ -301,9 +299,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._aligned = ends_aligned and not cutter.holding
         if transaction.request.version != "1.1":
             return out
-        return (
-            headers.chunk(out) + headers.head(b"0", self._trailers) if self._complete else headers.chunk(out)
-        )
+        return headers.chunk(out) + (headers.head(b"0", self._trailers) if self._complete else b"")
 
     # httptools
 
@@ -395,9 +391,8 @@ class UpstreamConnection(asyncio.Protocol):
             if self._reply_head:
                 transaction.client.write(self._reply_head)
             if transaction.cutter is not None and (held := transaction.cutter.flush()):
-                transaction.client.write(
-                    headers.chunk(held) if transaction.request.version == "1.1" else held
-                )
+                modern = transaction.request.version == "1.1"
+                transaction.client.write(headers.chunk(held) if modern else held)
             transaction.fail(
                 502, "upstream_broken", f"{message} in the middle of the response", code="upstream_broken"
             )
