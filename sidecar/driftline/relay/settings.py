@@ -35,6 +35,10 @@ class Tls(Settings, frozen=True, kw_only=True):
             raise ValueError(
                 f"key is {self.key}, but there is no certificate: name its file, or leave key out"
             )
+        if not self.server_name.isprintable():
+            raise ValueError(
+                f"server_name is {self.server_name!r}, which is no name: write one such as vllm.local"
+            )
 
 
 class ListenerTls(Settings, frozen=True, kw_only=True):
