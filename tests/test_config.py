@@ -68,6 +68,8 @@ BAD = {
     "nothing would serve: raise one",
     "pools:\n- endpoints:\n  - {url: 'http://h', tls: {ca: ca.pem}}": "d.yaml:3: pools[0].endpoints[0]: tls is for https:// "
     "endpoints: write https:// in 'http://h', or leave tls out",
+    'pools:\n- endpoints:\n  - url: https://h\n    tls: {server_name: "a\\0b"}': "d.yaml:4: pools[0].endpoints[0].tls: "
+    "server_name is 'a\\x00b', which is no name: write one such as vllm.local",
     "pools:\n- endpoints:\n  - url: https://h\n    tls: {key: k.pem}": "d.yaml:4: pools[0].endpoints[0].tls: key is k.pem, but "
     "there is no certificate: name its file, or leave key out",
     "pools:\n- endpoints:\n  - url: https://h\n    tls:\n      ca: absent.pem": "d.yaml:4: pools[0].endpoints[0].tls: ca is "

@@ -248,7 +248,11 @@ class Supervisor:
             return
         for relay in self._relays:
             await self._reconfigure(relay)
-        _log.info("SIGHUP: reloaded", extra={"changed": change.changed})
+        certificates = self._config.tls or any(
+            endpoint.secure for pool in self._config.pools for endpoint in pool.endpoints
+        )
+        read_again = "; certificates are read again" if certificates else ""
+        _log.info("SIGHUP: reloaded%s", read_again, extra={"changed": change.changed})
 
     async def _reconfigure(self, relay: Process) -> None:
         try:
