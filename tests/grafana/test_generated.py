@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from opentelemetry.sdk.resources import Resource
 
 from driftline.metrics import Metrics
 from driftline.metrics.instruments import Histogram, Metric, Observed
@@ -59,7 +58,7 @@ def exported() -> set[str]:
         faults={},
         started=0,
         drift=NothingFound(),
-        resource=Resource({}),
+        resource={},
         environ={},
     )
     return {name for metric in metrics.all for name in series_of(metric)}
