@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import select
-from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +14,7 @@ from driftline.exchange import NEVER
 from driftline.relay import headers, strict
 from driftline.relay.headers import Fields, Headers
 from driftline.relay.keeper import WHOLE
+from driftline.relay.passage import AS_IT_CAME, UNFRAMED, Cut, Passage
 from driftline.relay.usage import notable
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_add_field",
-        "_aligned",
         "_bodies",
         "_complete",
         "_ended",
@@ -45,14 +44,14 @@ class UpstreamConnection(asyncio.Protocol):
         "_in_head",
         "_informed",
         "_keep_alive",
-        "_may_pass_raw",
         "_messages",
         "_of_first",
         "_overhead",
         "_parser",
-        "_pass_on",
+        "_passage",
         "_poll",
         "_reply_head",
+        "_steady",
         "_trailers",
         "_transaction",
         "_tunnel",
@@ -82,14 +81,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._informed = 0
         """Bytes of informational responses before the final one."""
         self._keep_alive = self._ended = False
-        self._aligned = True
-        self._may_pass_raw = False
+        self._steady = False
+        """In the middle of a stream: an event that comes now goes to the client as it is."""
         self._bodies: list[bytes] = []
         # llhttp calls list.append itself: no Python frame per chunk.
         self.on_body = self._bodies.append
         self._parser = httptools.HttpResponseParser(self)
-        self._pass_on: Callable[[Transaction, bytes], bytes] | None = None
-        """How a read becomes what the client gets; None: as it came, framing and trailers included."""
+        self._passage: Passage = AS_IT_CAME
         self._reply_head = b""
         """Waits for the body of the same read: uvloop makes a system call of every write."""
         self._tunnel = False
@@ -104,6 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Begin an exchange; the request is written next."""
         self._transaction = transaction
         self._complete = False
+        self._steady = False
         self._reply_head = b""
         self._informed = self._overhead.size = 0
         self._expect_head()
@@ -132,7 +131,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._read_head(transaction, data, began)
             else:
                 self._parser.feed_data(data)
-                self._read_body(transaction, data, began)
+                if not (self._steady and self._pass_event(transaction, data, began)):
+                    self._read_body(transaction, data, began)
         except httptools.HttpParserError as error:
             if self._complete and not self._in_head:
                 # Whole, with something behind it that is none.
@@ -201,12 +201,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = not closes and block.startswith(b"HTTP/1.1") and b"close" not in received.options()
         passed = transaction.response_head(status, received, closes=closes)
         chunked, modern = self._framing == "chunked", transaction.request.version == "1.1"
-        self._may_pass_raw = modern and chunked
-        self._aligned = True
         if transaction.cutter is not None:
-            self._pass_on = self._pass_cut
+            self._passage = Cut(transaction.cutter, from_chunks=chunked, to_chunks=modern)
         else:
-            self._pass_on = self._pass_unframed if chunked and not modern else None
+            self._passage = UNFRAMED if chunked and not modern else AS_IT_CAME
         self._reply_head = headers.head(start_line, passed)
 
     def _open_tunnel(self, transaction: Transaction, block: bytes) -> None:
@@ -218,14 +216,35 @@ class UpstreamConnection(asyncio.Protocol):
         transaction.client.write(block)
         transaction.client.tunnel(self.transport)
 
-    # The body: every read of every stream comes through here, so it is one frame with few look-ups.
+    # The body
 
-    def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:  # noqa: C901, PLR0912  # see above
+    def _pass_event(self, transaction: Transaction, data: bytes, began: int) -> bool:
+        """Pass on a read that is one event in the middle of a stream, as nearly all are; False: it is something else.
+
+        Every token of every stream comes through here, so it is one frame with few look-ups.
+        """
+        if len(self._bodies) != 1 or self._complete or not data.endswith(b"\n\n\r\n"):
+            return False
+        body = self._bodies[0]
+        keeper, record = transaction.response_keeper, transaction.record
+        size = keeper.size + len(body)
+        if size > WHOLE or body.startswith(_DONE) or notable(body):
+            return False
+        self._bodies.clear()
+        keeper.size = size
+        keeper.pieces.append(body)
+        record.reads += 1
+        record.last_byte = record.last_content = began - transaction.t0
+        transaction.client.transport.write(data)
+        record.overhead_chunks += monotonic_ns() - began
+        return True
+
+    def _read_body(self, transaction: Transaction, data: bytes, began: int) -> None:  # noqa: C901, PLR0912  # one after the other
         """`data` has been fed to the parser; what is body in it is in `_bodies`."""
         bodies, record = self._bodies, transaction.record
         record.last_byte = moment = began - transaction.t0
         if self._messages > 1:
-            if self._framing == "chunked" and self._pass_on is None and not self._reply_head:
+            if self._framing == "chunked" and self._passage is AS_IT_CAME and not self._reply_head:
                 # Where the first one ends in this read is not known, and half of a chunk may have been passed on.
                 self._broken("the upstream sent a second response")
                 return
@@ -249,12 +268,17 @@ class UpstreamConnection(asyncio.Protocol):
         elif not self._complete and self._overhead.add(len(data), keeper.size) > _HEAD_LIMIT:
             self._broken(f"the upstream sent {_HEAD_LIMIT} bytes of chunk framing without any body")
             return
-        out = data if self._pass_on is None else self._pass_on(transaction, data)
+        if self._passage is AS_IT_CAME:
+            out = data
+        else:
+            end = headers.head(b"0", self._trailers) if self._complete else b""
+            out = self._passage.feed(data, b"".join(bodies), end)
         if self._reply_head:
             out, self._reply_head = self._reply_head + out, b""
         if out:
             transaction.client.transport.write(out)
         bodies.clear()
+        self._steady = record.stream and record.first_content != NEVER and self._passage.open
         record.overhead_chunks += monotonic_ns() - began
         if self._complete:
             transaction.finish("complete")
@@ -274,32 +298,6 @@ class UpstreamConnection(asyncio.Protocol):
         body = b"".join(self._bodies)
         end = headers.head(b"0", self._trailers)
         return headers.chunk(body) + end if self._framing == "chunked" else body
-
-    def _pass_unframed(self, _: Transaction, __: bytes) -> bytes:
-        """To an HTTP/1.0 client, which knows no chunks; its connection's end is the body's."""
-        return b"".join(self._bodies)
-
-    def _pass_cut(self, transaction: Transaction, data: bytes) -> bytes:
-        """As it came while nothing notable is in it; otherwise through the cutter, framed anew.
-
-        The way as it came is open only where the last read ended at the end of an event and of an HTTP chunk:
-        the read's last bytes are then the event's blank line and the chunk's line end.
-        """
-        cutter = transaction.cutter
-        assert cutter is not None
-        body = self._bodies[0] if len(self._bodies) == 1 else b"".join(self._bodies)
-        ends_aligned = not body or body.endswith(b"\n\n")
-        if self._may_pass_raw:
-            ends_aligned = ends_aligned and (self._complete or data.endswith(b"\n\n\r\n"))
-            if self._aligned and ends_aligned and not cutter.holding and not notable(body):
-                return data
-        out = cutter.feed(body)
-        if self._complete:
-            out += cutter.flush()
-        self._aligned = ends_aligned and not cutter.holding
-        if transaction.request.version != "1.1":
-            return out
-        return headers.chunk(out) + (headers.head(b"0", self._trailers) if self._complete else b"")
 
     # httptools
 
@@ -390,9 +388,8 @@ class UpstreamConnection(asyncio.Protocol):
         if transaction.responding:
             if self._reply_head:
                 transaction.client.write(self._reply_head)
-            if transaction.cutter is not None and (held := transaction.cutter.flush()):
-                modern = transaction.request.version == "1.1"
-                transaction.client.write(headers.chunk(held) if modern else held)
+            if held := self._passage.rest():
+                transaction.client.write(held)
             transaction.fail(
                 502, "upstream_broken", f"{message} in the middle of the response", code="upstream_broken"
             )
