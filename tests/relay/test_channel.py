@@ -240,6 +240,17 @@ async def test_books_stay_open_while_someone_is_connected_who_has_not_said_who_i
     assert wire.row["settled"]
 
 
+async def test_an_observer_that_leaves_closes_no_books(wire):
+    """A relay that ends meanwhile has its last records where only the successor reads them: they would count twice."""
+    await wire.listen()
+    wire.row.add("started")
+    wire.row["ended"] = 1
+    wire.intake.say_goodbye()
+    for _ in range(3):
+        wire.intake.settle_dead()
+    assert not wire.row["settled"]
+
+
 async def test_an_observer_that_leaves_in_good_order_costs_no_record(wire):
     """What was sent is read to its end; what comes while nobody is there waits for the successor."""
     await wire.listen()

@@ -28,6 +28,7 @@ class Intake:
         self._connections: set[_Connection] = set()
         self._silent: set[tuple[int, int]] = set()
         """Rows and the incarnations that had them: a settled row is used again."""
+        self._leaving = False
 
     def connection(self) -> asyncio.Protocol:
         return _Connection(self)
@@ -61,7 +62,7 @@ class Intake:
             for row in self.block.rows()
             if row["ended"] and not row["settled"] and row.index not in connected
         }
-        if self._consume is None or self._held or None in connected:
+        if self._consume is None or self._held or None in connected or self._leaving:
             silent = set()
         for index, _ in silent & self._silent:
             lost = settle(self.block.row(index))
@@ -70,7 +71,9 @@ class Intake:
         self._silent = silent
 
     def say_goodbye(self) -> None:
-        """Another observer follows: relays are to end what they send, and keep the rest for it."""
+        """Another observer follows: relays are to end what they send, and keep the rest for it. It closes the books too:
+        what a relay that ends now has kept waits to be read by it alone."""
+        self._leaving = True
         for connection in self._connections:
             connection.say_goodbye()
 
