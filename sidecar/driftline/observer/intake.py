@@ -71,8 +71,10 @@ class Intake:
         self._silent = silent
 
     def say_goodbye(self) -> None:
-        """Another observer follows: relays are to end what they send, and keep the rest for it. It closes the books too:
-        what a relay that ends now has kept waits to be read by it alone."""
+        """Another observer follows: relays are to end what they send, and keep the rest for it.
+
+        It closes the books, too: what a relay that ends now has kept waits to be read by it alone.
+        """
         self._leaving = True
         for connection in self._connections:
             connection.say_goodbye()
