@@ -100,8 +100,7 @@ def attributes(field: int, values: Attributes) -> bytes:
         elif kind is bool:
             written.append(_truth_again(field, key, value))
         else:
-            content = any_value(value)
-            written.append(_head(field, key, len(content)) + content)
+            written.append(_attribute(field, key, value))
     return b"".join(written)
 
 
